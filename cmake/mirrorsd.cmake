@@ -1,0 +1,91 @@
+# One CMake library per folder, its sources listed by hand, its dependencies explicit.
+
+include_guard(GLOBAL)
+
+add_library(mirrorsd_flags INTERFACE)
+# Contraction would let a compiler fuse a*b+c where another does not: the same bits everywhere.
+target_compile_options(mirrorsd_flags INTERFACE
+  $<$<COMPILE_LANGUAGE:CXX>:-ffp-contract=off -Wall -Wextra -Wno-unused-parameter
+    -Wno-missing-field-initializers>)
+if(MIRRORSD_WERROR)
+  target_compile_options(mirrorsd_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
+endif()
+if(MIRRORSD_SANITIZE)
+  set(_sanitize -fsanitize=${MIRRORSD_SANITIZE} -fno-omit-frame-pointer
+      -fno-sanitize-recover=all)
+  target_compile_options(mirrorsd_flags INTERFACE ${_sanitize})
+  target_link_options(mirrorsd_flags INTERFACE ${_sanitize})
+endif()
+
+# mirrorsd_library(NAME SOURCES a.cc ... DEPS x ... [PRIVATE_DEPS y ...])
+# Makes the target mirrorsd_NAME (alias mirrorsd::NAME); without SOURCES a header-only one.
+function(mirrorsd_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;PRIVATE_DEPS" ${ARGN})
+  if(ARG_SOURCES)
+    add_library(mirrorsd_${name} STATIC ${ARG_SOURCES})
+    target_include_directories(mirrorsd_${name} PUBLIC ${PROJECT_SOURCE_DIR})
+    target_link_libraries(mirrorsd_${name} PUBLIC ${ARG_DEPS}
+                          PRIVATE mirrorsd_flags ${ARG_PRIVATE_DEPS})
+  else()
+    add_library(mirrorsd_${name} INTERFACE)
+    target_include_directories(mirrorsd_${name} INTERFACE ${PROJECT_SOURCE_DIR})
+    target_link_libraries(mirrorsd_${name} INTERFACE ${ARG_DEPS})
+  endif()
+  add_library(mirrorsd::${name} ALIAS mirrorsd_${name})
+endfunction()
+
+# mirrorsd_binary(NAME SOURCES main.cc DEPS ...): a program in ${build}/bin.
+function(mirrorsd_binary name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE mirrorsd_flags ${ARG_DEPS})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+endfunction()
+
+# mirrorsd_test(NAME SOURCES a_test.cc ... DEPS ... [LABELS unit ...] [TIMEOUT s] [ARGS ...] [NO_MAIN])
+# A GoogleTest program and one ctest entry that runs it from the source tree's root.
+function(mirrorsd_test name)
+  if(NOT MIRRORSD_BUILD_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "NO_MAIN" "TIMEOUT" "SOURCES;DEPS;LABELS;ARGS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  set(_main GTest::gmock_main)
+  if(ARG_NO_MAIN)
+    set(_main GTest::gmock)
+  endif()
+  target_link_libraries(${name} PRIVATE mirrorsd_flags ${ARG_DEPS} ${_main})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME ${name} COMMAND ${name} ${ARG_ARGS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 300)
+  endif()
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
+    ENVIRONMENT "MIRRORSD_BIN=${CMAKE_BINARY_DIR}/bin")
+endfunction()
+
+# mirrorsd_fuzzer(NAME SOURCES ... DEPS ... [CORPUS dir] [RUNS n]): a libFuzzer target; only where MIRRORSD_FUZZ is on (clang).
+function(mirrorsd_fuzzer name)
+  if(NOT MIRRORSD_FUZZ)
+    return()
+  endif()
+  cmake_parse_arguments(ARG "" "CORPUS;RUNS" "SOURCES;DEPS" ${ARGN})
+  if(NOT ARG_RUNS)
+    set(ARG_RUNS 20000)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE mirrorsd_flags ${ARG_DEPS})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+  set(_found ${CMAKE_BINARY_DIR}/fuzz/${name}.corpus)
+  file(MAKE_DIRECTORY ${_found})
+  add_test(NAME ${name} COMMAND ${name} -runs=${ARG_RUNS} -seed=1 -max_total_time=40 -timeout=10
+           ${_found} ${ARG_CORPUS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 300)
+endfunction()

@@ -1,0 +1,46 @@
+#pragma once
+// The seam between the core, which runs rounds, and a speculation policy, which only decides how long a
+// window each sequence should have. A policy is a pure function in its own file under scheduler/policy/
+// and a row in its table; it sees measurements and returns numbers, so it cannot touch KV, RPC or
+// sampling. Plain data and a function pointer.
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "common/request.h"
+
+namespace mirrorsd {
+
+// What a policy may know of one sequence when its next window is to be drafted.
+struct SequenceOutlook {
+  int32_t remaining_tokens = 0;         // that the request may still yield, >= 1
+  int32_t requested_window = 0;         // num_speculative_tokens of the request or the default
+  int64_t drafted_tokens = 0;           // cumulative
+  int64_t accepted_tokens = 0;
+  bool draft_ready = false;
+};
+
+// What it may know of the cohort and its workers.
+struct CohortOutlook {
+  int32_t num_sequences = 0;
+  absl::Duration verify_base;     // measured step time of one row at the verifier
+  absl::Duration verify_per_row;  // and of each further row
+  absl::Duration draft_base;      // measured time of one depth at the draft
+  absl::Duration draft_per_row;
+};
+
+struct PolicyDecision {
+  int32_t window = 0;  // tokens to draft; the core caps it at remaining - 1 and the workers' limits
+};
+
+struct SpeculationPolicy {
+  const char* name;      // e.g. "fixed_window"
+  SpeculationMode mode;  // what --speculation calls it
+  // One decision per sequence; `decisions` has the size of `sequences`.
+  void (*decide)(const CohortOutlook& cohort, absl::Span<const SequenceOutlook> sequences,
+                 absl::Span<PolicyDecision> decisions);
+};
+
+}  // namespace mirrorsd
