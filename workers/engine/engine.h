@@ -1,0 +1,164 @@
+#pragma once
+// One loaded model on one backend: its weights, its KV memory and its forward pass, cut into pieces so
+// that a caller can report an early exit between two layers. Sessions (workers/verifier, workers/draft)
+// are its users; it knows no sequence, no sampling and no message: what a row is, who calls.
+//
+// A pass:  BeginPass(sequences)  ->  RunLayers(0, e)  ->  [Head()]  ->  RunLayers(e, L)  ->  Head()
+// KV of the rows is written in place, into the block tables that the caller hands over. Rows whose
+// tokens turn out wrong are simply written again: nothing here remembers lengths.
+//
+// Thread rule: one thread uses an engine (it has a thread pool of its own inside). Bits: a row's result
+// depends on its tokens and positions alone, never on what else is in the pass (DESIGN, Numerics).
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "common/ids.h"
+#include "workers/engine/kv_cache/block_pool.h"
+#include "workers/engine/model/loader/model_source.h"
+#include "workers/engine/model/model_config.h"
+
+namespace mirrorsd::engine {
+
+class Backend;   // workers/engine/backend/backend.h
+class ForwardPass;  // workers/engine/model/forward_pass.h
+
+// Told while weights are read, from the loading thread. Units: bytes as stored.
+struct LoadProgress {
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+  int32_t tensors_done = 0;
+  int32_t tensors_total = 0;
+};
+
+struct EngineOptions {
+  std::string model_dir;         // a Hugging Face folder; unused where Create() gets a source
+  std::string backend = "cpu";   // a name of backends.cc: "cpu", "naive", ...
+  int32_t num_threads = 0;       // of this engine's pool, the caller included; 0: the machine's
+  int32_t block_tokens = 16;     // tokens of one KV block
+  int32_t num_kv_blocks = 0;     // 0: as many as kv_bytes holds
+  int64_t kv_bytes = int64_t{512} << 20;
+  int32_t max_rows = 256;        // rows of one pass
+  int32_t max_logits_rows = 0;   // rows of one Head(); 0: max_rows
+  int32_t max_context_length = 0;  // 0: the model's own
+  std::function<void(const LoadProgress&)> on_load_progress;
+};
+
+struct EngineInfo {
+  std::string model_name;          // for people
+  std::string model_fingerprint;   // config, tensor table and sampled contents; hex
+  std::string numerics_id;         // equal ids: equal bits
+  std::string backend;
+  int32_t context_length = 0;      // positions are [0, context_length)
+  int32_t vocabulary_size = 0;     // token ids are [0, vocabulary_size)
+  int32_t num_layers = 0;
+  int32_t block_tokens = 0;
+  int32_t num_kv_blocks = 0;
+  int32_t max_rows = 0;
+  int32_t max_logits_rows = 0;
+  int64_t kv_block_bytes = 0;      // one block, all layers, keys and values
+  int64_t weight_bytes = 0;        // as stored
+  int64_t scratch_bytes = 0;
+};
+
+// Rows of one sequence that form a tree over its committed prefix (drafts only). Row t attends to
+// positions [0, prefix_length) through the block table and, of the tree, to the slots that its ancestor
+// list names, from the root down, its own slot last. Slot s lies in slot_blocks[s / block_tokens].
+// Shapes: positions[T], slots[T], ancestor_offsets[T + 1], ancestors[ancestor_offsets[T]]
+struct TreeRows {
+  int32_t prefix_length = 0;
+  absl::Span<const int32_t> positions;
+  absl::Span<const int32_t> slots;
+  absl::Span<const int32_t> ancestor_offsets;
+  absl::Span<const int32_t> ancestors;
+  absl::Span<const BlockId> slot_blocks;
+};
+
+// What one sequence adds to a pass. Without a tree, row t is the token at position begin + t, attends to
+// [0, begin + t] and its KV is written at begin + t. The KV of [0, begin) must be valid already.
+// Shapes: token_ids[T], T >= 1; block_table[>= ceil((begin + T) / block_tokens)]
+struct SequenceRows {
+  absl::Span<const TokenId> token_ids;
+  int32_t begin = 0;
+  absl::Span<const BlockId> block_table;
+  int32_t logits_begin = 0;        // rows [logits_begin, T) get logits; T: none
+  const TreeRows* tree = nullptr;  // if set, `begin` is not used
+};
+
+// Logits on the host. Row r belongs to the r-th row that asked for logits, in the order of the pass. The
+// memory is the engine's and is good until the next call; a sampler may process rows in place.
+struct Logits {
+  float* data = nullptr;  // [num_rows, vocabulary_size]
+  int32_t num_rows = 0;
+  int32_t vocabulary_size = 0;
+
+  absl::Span<float> Row(int32_t r) const {
+    return {data + static_cast<int64_t>(r) * vocabulary_size, static_cast<size_t>(vocabulary_size)};
+  }
+};
+
+// Copies the KV of one token in all layers: block and offset within it (promotion of a tree's branch).
+struct KvCopy {
+  BlockId from_block = 0;
+  int32_t from_offset = 0;
+  BlockId to_block = 0;
+  int32_t to_offset = 0;
+};
+
+class Engine {
+ public:
+  // Loads the model. `source` overrides options.model_dir (tests, generated models).
+  // Errors: BAD_FILE / MISSING_FILE naming file, tensor and limit; INVALID_FIELD for an option;
+  //         RESOURCE_EXHAUSTED where KV or scratch memory is not to be had.
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      const EngineOptions& options, std::unique_ptr<ModelSource> source = nullptr);
+  ~Engine();
+
+  const EngineInfo& info() const { return info_; }
+  const ModelConfig& config() const { return config_; }
+
+  // The ids of this engine's KV blocks: who owns which. The session allocates and releases; the engine
+  // only reads ids from the block tables of a pass.
+  BlockPool& blocks() { return blocks_; }
+
+  // Takes the rows of a pass and computes their embeddings. The spans may go when it returns. Anything
+  // begun before is forgotten.
+  // Errors: INVALID_FIELD for no or too many rows, a token id or position out of range, a block table
+  //         that is too short or names an unknown block; then nothing was begun.
+  absl::Status BeginPass(absl::Span<const SequenceRows> sequences);
+
+  // Runs layers [begin, end) over the rows of the pass. Layers run in order, each once: begin is where
+  // the last call ended (CHECK), end <= num_layers.
+  void RunLayers(int32_t begin, int32_t end);
+
+  // Final norm and LM head after the layers that have run, for the rows that asked for logits; the pass
+  // can go on afterwards. May be called after any layer; num_rows is 0 where no row asked.
+  // Errors: none; NaN is for the sampler to find.
+  Logits Head();
+
+  // All of it: BeginPass, all layers, Head.
+  absl::StatusOr<Logits> Run(absl::Span<const SequenceRows> sequences);
+
+  // Copies in order. Errors: INVALID_FIELD for a block or an offset that does not exist.
+  absl::Status CopyKv(absl::Span<const KvCopy> copies);
+
+ private:
+  Engine(EngineInfo info, ModelConfig config, std::unique_ptr<ModelSource> source,
+         std::unique_ptr<Backend> backend, std::unique_ptr<ForwardPass> pass);
+
+  EngineInfo info_;
+  ModelConfig config_;
+  std::unique_ptr<ModelSource> source_;  // owns the mapped weights
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<ForwardPass> pass_;    // refers to backend_ and to the weights
+  BlockPool blocks_;
+};
+
+}  // namespace mirrorsd::engine
