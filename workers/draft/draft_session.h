@@ -1,0 +1,86 @@
+#pragma once
+// The draft of one attachment: commands in, engine calls, reports out. It keeps its own KV of every
+// sequence (a cache of the committed path and of what it rolled out itself), reconciles it with the path
+// that each StartRollout names, and rolls out `depth` tokens. Nothing it computes can change a token of a
+// request; it can be wrong, late or absent. Not a server: it knows no stream, no fence, and no clock but
+// the one passed in.
+//
+// Serial speculation: a rollout has one root, the decided outcome. Of several roots the first that can be
+// rolled out is, and nothing is said of the rest. A later StartRollout of a sequence replaces an earlier
+// one; what it had said stays said.
+//
+// Progress is sent depth by depth (one message per token, `last` on the final one): the scheduler may use
+// what there is when its patience ends, and mirror rounds will want it so.
+//
+// Thread rule: one thread; only progress() may be read from others.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "common/worker_messages.h"
+#include "workers/session/session_progress.h"
+
+namespace mirrorsd::engine {
+class Engine;
+}
+
+namespace mirrorsd::workers {
+
+struct DraftSessionOptions {
+  // max_sequences: states kept, with or without KV; max_rows: of one pass; max_window: largest depth.
+  WorkerLimits limits{.max_sequences = 256, .max_rows = 1024, .max_window = 16};
+  std::string model_name;              // for people
+  std::string vocabulary_fingerprint;  // of tokenizer.json; computed by the process
+  StepTimes step_times;                // as MeasureStepTimes() found; zero: not measured
+  // Ids at or beyond it are never proposed (the target's table may be smaller); 0: own vocabulary size.
+  int32_t max_proposed_tokens = 0;
+  int32_t catch_up_chunk_tokens = 256;  // prefill rows of one Work() step
+  int32_t noise_top = 64;               // best processed logits that get noise; DESIGN section 9
+  std::function<int64_t()> now_ns;      // CLOCK_MONOTONIC; empty: the host's clock
+};
+
+class DraftSession {
+ public:
+  using Emit = std::function<void(WorkerReport)>;
+
+  // `engine` outlives the session and is used by nobody else.
+  DraftSession(engine::Engine* engine, DraftSessionOptions options);
+  ~DraftSession();
+  DraftSession(const DraftSession&) = delete;
+  DraftSession& operator=(const DraftSession&) = delete;
+
+  // Who we are, for a new Attach stream; blocks are as of now.
+  Hello MakeHello(const std::string& name, const std::string& boot_id) const;
+
+  // A new attachment: everything is dropped and every block is free.
+  void Reset();
+
+  // Takes one command; never computes. StartSequence and AppendTokens bring the prompt (catch-up starts
+  // with what is there); StartRollout sets or replaces a sequence's rollout; EndSequence drops it.
+  // StartVerify and Drain are ignored.
+  void Handle(WorkerCommand command);
+
+  // Whether Work() has something to do or to say.
+  bool HasWork() const;
+
+  // Emits the reports that wait, then does one unit: one depth of all rollouts that are ready to go (with
+  // the forwarding of their missing path tokens), or, where there is none, one catch-up chunk, shortest
+  // remaining first.
+  void Work(const Emit& emit);
+
+  // As VerifierSession::MeasureStepTimes.
+  StepTimes MeasureStepTimes();
+  void set_step_times(const StepTimes& times);
+
+  // Readable from any thread.
+  const SessionProgress& progress() const { return progress_; }
+
+ private:
+  class State;
+  SessionProgress progress_;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace mirrorsd::workers
