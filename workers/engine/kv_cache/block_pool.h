@@ -12,7 +12,6 @@
 // only finds the bucket, so a collision costs time, never a wrong prefix.
 
 #include <cstdint>
-#include <functional>
 #include <list>
 #include <optional>
 #include <vector>
@@ -58,9 +57,6 @@ class BlockPool {
   // reference moved over to it, and `block` is let go: equal tokens have equal KV bits.
   // Shapes: tokens[block_tokens]
   BlockId Publish(BlockId block, std::optional<BlockId> parent, absl::Span<const TokenId> tokens);
-
-  // Forgets every cached prefix; held blocks stay held.
-  void DropCache();
 
   int32_t reference_count(BlockId block) const;
   bool is_cached(BlockId block) const;

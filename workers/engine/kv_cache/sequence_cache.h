@@ -36,8 +36,8 @@ class SequenceCache {
   void Commit(absl::Span<const TokenId> token_ids);
 
   // Takes back what was committed beyond `length`. A block that others may share is never written again,
-  // so the cut falls back to its start. Keeps the capacity above only where it is private. Returns the
-  // new committed_length, <= length.
+  // so a cut within one falls back to its start, and the blocks from there on are let go; otherwise the
+  // capacity stays. Returns the new committed_length, <= length.
   int32_t Rollback(int32_t length);
 
   // Lets blocks go that lie wholly above `length` (>= committed_length).
@@ -57,9 +57,9 @@ class SequenceCache {
  private:
   BlockPool* pool_;
   std::vector<BlockId> blocks_;
-  int32_t num_published_ = 0;       // leading blocks that are in the prefix cache
   int32_t committed_length_ = 0;
-  std::vector<TokenId> tail_;       // committed tokens of the block that is not full yet
+  std::vector<TokenId> tail_;  // committed tokens of the block that is not full yet; what lies before is
+                               // published
 };
 
 }  // namespace mirrorsd::engine

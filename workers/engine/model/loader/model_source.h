@@ -38,7 +38,7 @@ class ModelSource {
   // Errors: BAD_FILE, MISSING_FILE naming file, tensor and limit.
   virtual absl::StatusOr<std::vector<StoredTensor>> OpenTensors() = 0;
   // Says that a tensor's bytes were copied elsewhere and need not stay in memory.
-  virtual void DoneWith(const StoredTensor& tensor) {}
+  virtual void DoneWith(const StoredTensor&) {}
 };
 
 // A Hugging Face folder: config.json and model.safetensors, or model.safetensors.index.json with shards.
