@@ -1,0 +1,34 @@
+# make build   programs in build/release/bin/
+# make demo    the bundled pair through separate draft and verifier processes
+# make test    everything that is checked, with minutes per phase
+# make bench   microbenchmarks of the ops and of the scheduler core
+.PHONY: help build demo test bench tidy clean
+
+help:
+	@sed -n 's/^# make /make /p' Makefile
+
+build/.setup: tools/setup.sh
+	@tools/setup.sh
+	@mkdir -p build && touch $@
+
+build/release/build.ninja: | build/.setup
+	@cmake --preset release >build/release-configure.log || { cat build/release-configure.log; exit 1; }
+
+build: build/.setup build/release/build.ninja
+	@cmake --build --preset release
+
+demo: build
+	@tools/demo.sh
+
+test:
+	@tools/run_tests.sh
+
+bench: build
+	@build/release/tests/core_bench
+	@build/release/tests/ops_bench
+
+tidy:
+	@python3 tools/tidy/tidy.py
+
+clean:
+	rm -rf build
