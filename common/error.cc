@@ -5,6 +5,7 @@
 
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 
 namespace mirrorsd {
@@ -20,14 +21,20 @@ std::string WithLimit(absl::string_view subject, absl::string_view message,
   return text;
 }
 
+// The separator is a control character that no text of ours needs.
+std::string Plain(absl::string_view text) {
+  return absl::StrReplaceAll(text, {{absl::string_view(&kSeparator, 1), " "}});
+}
+
 }  // namespace
 
 absl::Status MakeError(absl::StatusCode code, absl::string_view message, const ErrorInfo& info) {
   absl::Status status(code, message);
   const char separator[] = {kSeparator, 0};
   status.SetPayload(kPayloadUrl,
-                    absl::Cord(absl::StrCat(info.reason, separator, info.field, separator,
-                                            info.limit, separator, info.retryable ? "1" : "0")));
+                    absl::Cord(absl::StrCat(Plain(info.reason), separator, Plain(info.field),
+                                            separator, Plain(info.limit), separator,
+                                            info.retryable ? "1" : "0")));
   return status;
 }
 
