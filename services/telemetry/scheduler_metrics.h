@@ -1,0 +1,34 @@
+#pragma once
+// The scheduler's metrics by name (the table in docs and DESIGN section 13). Who owns the core moves
+// them; nothing here decides anything. Counters that the core keeps as totals are raised with
+// Counter::AdvanceTo. Thread-safe as metrics.h says.
+
+#include "services/telemetry/metrics.h"
+
+namespace mirrorsd::telemetry {
+
+struct SchedulerMetrics {
+  // All carry role="scheduler"; where a metric has a `role` of its own, that is the worker's.
+  explicit SchedulerMetrics(MetricRegistry* registry);
+
+  Counter num_drafts;           // windows that were verified and not empty
+  Counter num_draft_tokens;
+  Counter num_accepted_tokens;
+  CounterFamily num_accepted_tokens_per_pos;  // position
+  CounterFamily fallback_rounds;              // kind: "empty"
+  Histogram verifier_wait_for_draft_seconds;
+  HistogramFamily round_seconds;              // phase: queue, prefix, exit_head, suffix, sample, total
+  Histogram request_queue_time_seconds;
+  Gauge num_requests_running;
+  Gauge num_requests_waiting;
+  Gauge kv_cache_usage_ratio;                 // referenced blocks / all, over the attached verifiers
+  Counter prefix_cache_queries;               // prompt tokens looked up
+  Counter prefix_cache_hits;                  // of these, found
+  CounterFamily requests_rejected;            // reason
+  GaugeFamily workers_attached;               // role, state
+  CounterFamily worker_lost;                  // role
+  GaugeFamily speculation_degraded;           // reason; 0 or 1
+  CounterFamily speculation_degraded_total;   // reason
+};
+
+}  // namespace mirrorsd::telemetry
