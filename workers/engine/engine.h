@@ -21,13 +21,13 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/ids.h"
+#include "workers/engine/backend/backend.h"
 #include "workers/engine/kv_cache/block_pool.h"
 #include "workers/engine/model/loader/model_source.h"
 #include "workers/engine/model/model_config.h"
 
 namespace mirrorsd::engine {
 
-class Backend;   // workers/engine/backend/backend.h
 class ForwardPass;  // workers/engine/model/forward_pass.h
 
 // Told while weights are read, from the loading thread. Units: bytes as stored.
@@ -42,7 +42,7 @@ struct EngineOptions {
   std::string model_dir;         // a Hugging Face folder; unused where Create() gets a source
   std::string backend = "cpu";   // a name of backends.cc: "cpu", "naive", ...
   int32_t num_threads = 0;       // of this engine's pool, the caller included; 0: the machine's
-  int32_t block_tokens = 16;     // tokens of one KV block
+  int32_t block_tokens = 16;     // tokens of one KV block; a multiple of 16
   int32_t num_kv_blocks = 0;     // 0: as many as kv_bytes holds
   int64_t kv_bytes = int64_t{512} << 20;
   int32_t max_rows = 256;        // rows of one pass
@@ -69,16 +69,15 @@ struct EngineInfo {
 };
 
 // Rows of one sequence that form a tree over its committed prefix (drafts only). Row t attends to
-// positions [0, prefix_length) through the block table and, of the tree, to the slots that its ancestor
-// list names, from the root down, its own slot last. Slot s lies in slot_blocks[s / block_tokens].
-// Shapes: positions[T], slots[T], ancestor_offsets[T + 1], ancestors[ancestor_offsets[T]]
+// positions [0, prefix_length) through the block table and, of the tree, to the KV slots that its ancestor
+// list names, from the root down, its own slot last. Its position is prefix_length + depth, the root's
+// depth being 0. A slot is block * block_tokens + offset, in a block that the caller holds.
+// Shapes: slots[T], ancestor_offsets[T + 1], ancestor_slots[ancestor_offsets[T]]
 struct TreeRows {
   int32_t prefix_length = 0;
-  absl::Span<const int32_t> positions;
   absl::Span<const int32_t> slots;
   absl::Span<const int32_t> ancestor_offsets;
-  absl::Span<const int32_t> ancestors;
-  absl::Span<const BlockId> slot_blocks;
+  absl::Span<const int32_t> ancestor_slots;
 };
 
 // What one sequence adds to a pass. Without a tree, row t is the token at position begin + t, attends to
@@ -102,14 +101,6 @@ struct Logits {
   absl::Span<float> Row(int32_t r) const {
     return {data + static_cast<int64_t>(r) * vocabulary_size, static_cast<size_t>(vocabulary_size)};
   }
-};
-
-// Copies the KV of one token in all layers: block and offset within it (promotion of a tree's branch).
-struct KvCopy {
-  BlockId from_block = 0;
-  int32_t from_offset = 0;
-  BlockId to_block = 0;
-  int32_t to_offset = 0;
 };
 
 class Engine {
@@ -140,14 +131,15 @@ class Engine {
 
   // Final norm and LM head after the layers that have run, for the rows that asked for logits; the pass
   // can go on afterwards. May be called after any layer; num_rows is 0 where no row asked.
-  // Errors: none; NaN is for the sampler to find.
-  Logits Head();
+  // Errors: what the device failed at since BeginPass; the pass is void then. NaN is for the sampler to find.
+  absl::StatusOr<Logits> Head();
 
   // All of it: BeginPass, all layers, Head.
   absl::StatusOr<Logits> Run(absl::Span<const SequenceRows> sequences);
 
-  // Copies in order. Errors: INVALID_FIELD for a block or an offset that does not exist.
-  absl::Status CopyKv(absl::Span<const KvCopy> copies);
+  // Copies the KV of single tokens from slot to slot in all layers, in order (promotion of a branch).
+  // Errors: INVALID_FIELD for a slot that does not exist; then nothing was copied.
+  absl::Status CopyKv(absl::Span<const SlotCopy> copies);
 
  private:
   Engine(EngineInfo info, ModelConfig config, std::unique_ptr<ModelSource> source,

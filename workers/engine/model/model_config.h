@@ -11,7 +11,7 @@
 namespace mirrorsd::engine {
 
 enum class NormKind : uint8_t { kRmsNorm, kLayerNorm };
-enum class Activation : uint8_t { kSilu, kRelu, kGelu };
+enum class Activation : uint8_t { kSilu, kRelu };
 enum class PositionKind : uint8_t { kRope, kLearned };
 enum class RopeKind : uint8_t { kDefault, kLinear, kLlama3 };
 
