@@ -81,13 +81,11 @@ struct ExpFCoefficients {
   static constexpr float kC5 = 5.0000001201e-1f;
 };
 
-// e^x within 2 units in the last place, also where the result is subnormal. NaN stays NaN.
-MIRRORSD_HOST_DEVICE inline float ExpF(float x) {
-  using namespace ieee;  // NOLINT: the operations below read as arithmetic
+namespace ieee {
+
+// e^x for kMin <= x <= kMax: the branch-free heart of ExpF.
+MIRRORSD_HOST_DEVICE inline float ExpBoundedF(float x) {
   using C = ExpFCoefficients;
-  if (x != x) return x;
-  if (x > C::kMax) return Bits<float>(uint32_t{0x7f800000});
-  if (x < C::kMin) return 0.0f;
   const float n = Sub(Add(Mul(x, C::kLog2E), kRounderF), kRounderF);
   float r = Sub(x, Mul(n, C::kLn2High));
   r = Sub(r, Mul(n, C::kLn2Low));
@@ -103,18 +101,20 @@ MIRRORSD_HOST_DEVICE inline float ExpF(float x) {
   return Mul(Mul(p, PowerOfTwoF(half)), PowerOfTwoF(exponent - half));
 }
 
-// ln x within 1 unit in the last place. ln 0 = -infinity; of a negative number NaN.
-MIRRORSD_HOST_DEVICE inline float LogF(float x) {
-  using namespace ieee;  // NOLINT
-  uint32_t ix = Bits<uint32_t>(x);
-  if ((ix << 1) == 0) return Bits<float>(uint32_t{0xff800000});
-  if (x != x || (ix >> 31) != 0) return Bits<float>(uint32_t{0x7fc00000});
-  if (ix >= 0x7f800000) return x;
-  int32_t k = 0;
-  if (ix < 0x00800000) {  // subnormal: scale into the normal range
-    ix = Bits<uint32_t>(Mul(x, 33554432.0f));
-    k = -25;
-  }
+}  // namespace ieee
+
+// e^x within 2 units in the last place, also where the result is subnormal. NaN stays NaN.
+MIRRORSD_HOST_DEVICE inline float ExpF(float x) {
+  if (x != x) return x;
+  if (x > ExpFCoefficients::kMax) return ieee::Bits<float>(uint32_t{0x7f800000});
+  if (x < ExpFCoefficients::kMin) return 0.0f;
+  return ieee::ExpBoundedF(x);
+}
+
+namespace ieee {
+
+// ln(m * 2^k), `ix` being the bits of m, a normal positive number: the branch-free heart of LogF.
+MIRRORSD_HOST_DEVICE inline float LogNormalF(uint32_t ix, int32_t k) {
   ix += 0x3f800000 - 0x3f3504f3;
   k += static_cast<int32_t>(ix >> 23) - 127;
   ix = (ix & 0x007fffff) + 0x3f3504f3;
@@ -130,6 +130,21 @@ MIRRORSD_HOST_DEVICE inline float LogF(float x) {
   y = Add(y, Mul(dk, 9.0580006145e-06f));
   y = Add(Sub(y, half_square), f);
   return Add(y, Mul(dk, 6.9313812256e-01f));
+}
+
+}  // namespace ieee
+
+// ln x within 1 unit in the last place. ln 0 = -infinity; of a negative number NaN.
+MIRRORSD_HOST_DEVICE inline float LogF(float x) {
+  using namespace ieee;  // NOLINT
+  const uint32_t ix = Bits<uint32_t>(x);
+  if ((ix << 1) == 0) return Bits<float>(uint32_t{0xff800000});
+  if (x != x || (ix >> 31) != 0) return Bits<float>(uint32_t{0x7fc00000});
+  if (ix >= 0x7f800000) return x;
+  if (ix < 0x00800000) {  // subnormal: scale into the normal range
+    return LogNormalF(Bits<uint32_t>(Mul(x, 33554432.0f)), -25);
+  }
+  return LogNormalF(ix, 0);
 }
 
 // e^x in double precision, within 1 unit in the last place; results below the normal range are 0.

@@ -20,6 +20,7 @@
 #include <string>
 
 #include "common/worker_messages.h"
+#include "workers/engine/tensor/clock.h"
 #include "workers/session/session_progress.h"
 
 namespace mirrorsd::engine {
@@ -38,7 +39,7 @@ struct DraftSessionOptions {
   int32_t max_proposed_tokens = 0;
   int32_t catch_up_chunk_tokens = 256;  // prefill rows of one Work() step
   int32_t noise_top = 64;               // best processed logits that get noise; DESIGN section 9
-  std::function<int64_t()> now_ns;      // CLOCK_MONOTONIC; empty: the host's clock
+  engine::Clock* clock = nullptr;      // outlives the session; null: the host's
 };
 
 class DraftSession {

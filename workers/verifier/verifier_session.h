@@ -14,6 +14,7 @@
 #include <string>
 
 #include "common/worker_messages.h"
+#include "workers/engine/tensor/clock.h"
 #include "workers/session/session_progress.h"
 
 namespace mirrorsd::engine {
@@ -29,7 +30,7 @@ struct VerifierSessionOptions {
   std::string vocabulary_fingerprint;  // of tokenizer.json; computed by the process
   StepTimes step_times;                // as MeasureStepTimes() found; zero: not measured
   bool prefix_cache = true;            // look-up and insertion of full blocks
-  std::function<int64_t()> now_ns;     // CLOCK_MONOTONIC; empty: the host's clock
+  engine::Clock* clock = nullptr;      // outlives the session; null: the host's
 };
 
 class VerifierSession {
