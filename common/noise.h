@@ -56,11 +56,11 @@ MIRRORSD_HOST_DEVICE inline PhiloxBlock Philox4x32(PhiloxBlock counter, uint32_t
 // w in [2^-32, 1 - 2^-24] from 31 of the bits, with the full relative precision of a float near 0.
 MIRRORSD_HOST_DEVICE inline float UniformFromBits(uint32_t bits) {
   using namespace ieee;  // NOLINT: the operations below read as arithmetic
-  // The last 128 values would round to 2^31 and w to 1; they become the float below. (Arithmetic rather
+  // The last 64 values would round to 2^31 and w to 1; they become the float below. (Arithmetic rather
   // than a comparison: compilers turn that one into a branch and lose the vector loop.)
   const uint32_t k = bits >> 1;
-  const uint32_t highest_or_k = k - ((k + 128) >> 31) * 128;
-  const float rounded = static_cast<float>(static_cast<int32_t>(highest_or_k));
+  const uint32_t in_range = k - ((k + 64) >> 31) * 64;
+  const float rounded = static_cast<float>(static_cast<int32_t>(in_range));
   return Mul(Add(rounded, 0.5f), 4.656612873077392578125e-10f);  // 2^-31
 }
 
