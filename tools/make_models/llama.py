@@ -173,23 +173,42 @@ class Llama(nn.Module):
         return self.logits(self.hidden_states(ids)[0])
 
     @torch.no_grad()
-    def generate_greedy(self, ids: torch.Tensor, num_tokens: int, end_ids=()) -> torch.Tensor:
-        """Continues equal-length rows by their best tokens; stops early once every row has ended.
+    def generate_greedy(self, prompts: list[list[int]], num_tokens: int, end_ids, ended_share: float = 1.0):
+        """Continues prompts by their best tokens; stops once `ended_share` of the rows have ended.
 
-        Shapes: ids [B, T] -> [B, T + n], n <= num_tokens. A row that has ended runs on.
+        Prompts of different lengths share a batch without padding: a row's own prompt is forced
+        upon it for as long as it lasts. Returns a list of ids for each row, prompt included, cut
+        after its end token.
         """
+        lengths = [len(prompt) for prompt in prompts]
+        shortest, longest = min(lengths), max(lengths)
+        forced = torch.full((len(prompts), longest), -1, dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            forced[row, : len(prompt)] = torch.tensor(prompt)
         caches = [LayerCache() for _ in self.model.layers]
         ends = torch.tensor(list(end_ids), dtype=torch.long)
-        ended = torch.zeros(ids.shape[0], dtype=torch.bool)
-        step = ids
-        for _ in range(min(num_tokens, self.shape.max_positions - ids.shape[1])):
+        ended = torch.zeros(len(prompts), dtype=torch.bool)
+        ids = step = forced[:, :shortest]
+        while ids.shape[1] < min(longest + num_tokens, self.shape.max_positions):
             hidden, _ = self.hidden_states(step, caches)
             step = self.logits(hidden[:, -1]).argmax(dim=-1, keepdim=True)
+            if (position := ids.shape[1]) < longest:
+                given = forced[:, position : position + 1]
+                step = torch.where(given >= 0, given, step)
+                ended |= torch.isin(step[:, 0], ends) & (given[:, 0] < 0)
+            else:
+                ended |= torch.isin(step[:, 0], ends)
             ids = torch.cat((ids, step), dim=1)
-            ended |= torch.isin(step[:, 0], ends)
-            if bool(ended.all()):
+            if ended.float().mean() >= ended_share:
                 break
-        return ids
+        return [_cut_after_end(row, length, end_ids) for row, length in zip(ids.tolist(), lengths)]
+
+
+def _cut_after_end(row: list[int], prompt_length: int, end_ids) -> list[int]:
+    for position in range(prompt_length, len(row)):
+        if row[position] in end_ids:
+            return row[: position + 1]
+    return row
 
 
 def round_to_bfloat16(model: Llama) -> Llama:

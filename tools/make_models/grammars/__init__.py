@@ -1,0 +1,1 @@
+"""Grammars that generate all training text."""

@@ -1,0 +1,109 @@
+"""Makes models/demo-target and models/demo-draft from nothing but its own grammars.
+
+    nice -n 19 python3 tools/make_models/make_models.py --out models --work DIR
+
+Stages write into --work and are skipped when their file is there already, so that a cut run can be
+taken up again: tokenizer, target, the target's outputs, draft, folders.
+"""
+
+import argparse
+import json
+import pathlib
+
+import torch
+from tokenizers import Tokenizer
+
+from batches import encoded_documents, training_rows
+from folder import write_model
+from grammars.mixture import documents
+from llama import Llama, LlamaShape, round_to_bfloat16
+from text import train_tokenizer, write_tokenizer
+from training import Budget, target_outputs, train_draft, train_target
+
+VOCAB_SIZE = 1024
+CONTEXT = 1024
+TARGET = LlamaShape(VOCAB_SIZE, hidden_size=128, num_layers=12, num_heads=4, num_kv_heads=2,
+                    intermediate_size=320, max_positions=CONTEXT, early_exit_layer=6)
+DRAFT = LlamaShape(VOCAB_SIZE, hidden_size=128, num_layers=2, num_heads=4, num_kv_heads=2,
+                   intermediate_size=256, max_positions=CONTEXT)
+PROMPTS_A_KIND = {"story": 8, "arithmetic": 8, "json": 6, "program": 6, "chat_story": 3, "chat_arithmetic": 3,
+                  "chat_json": 2, "chat_program": 2, "chat_fact": 2}
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Makes the demo pair.")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for demo-target and demo-draft")
+    parser.add_argument("--work", type=pathlib.Path, required=True, help="folder for checkpoints")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--documents", type=int, default=80000, help="training texts")
+    parser.add_argument("--target-minutes", type=float, default=23.0)
+    parser.add_argument("--draft-minutes", type=float, default=9.0)
+    parser.add_argument("--steps", type=int, default=10**9, help="an upper limit on each model's steps; a run "
+                        "that ends by it, not by the clock, can be repeated exactly on the same machine")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def get_tokenizer(arguments: argparse.Namespace) -> Tokenizer:
+    path = arguments.work / "tokenizer.json"
+    if not path.exists():
+        train_tokenizer(VOCAB_SIZE, arguments.seed).save(str(path))
+    return Tokenizer.from_file(str(path))
+
+
+def make_target(arguments, rows) -> Llama:
+    checkpoint = arguments.work / "target.pt"
+    model = Llama(TARGET)
+    if not checkpoint.exists():
+        train_target(model, rows, Budget(arguments.target_minutes, arguments.steps), checkpoint)
+    model.load_state_dict(torch.load(checkpoint))
+    return round_to_bfloat16(model).eval()
+
+
+def make_draft(arguments, rows, target: Llama, tokenizer: Tokenizer) -> Llama:
+    checkpoint = arguments.work / "draft.pt"
+    draft = Llama(DRAFT)
+    if not checkpoint.exists():
+        own = target_outputs(target, encoded_documents(tokenizer, arguments.seed + 3, 1500))
+        print(f"the target wrote {own.ids.numel()} tokens", flush=True)
+        budget = Budget(arguments.draft_minutes, arguments.steps)
+        train_draft(draft, target, rows, own, budget, checkpoint)
+    draft.load_state_dict(torch.load(checkpoint))
+    return round_to_bfloat16(draft).eval()
+
+
+def write_prompts(path: pathlib.Path, seed: int) -> None:
+    """Held-out prompts in Spec-Bench's form; of a chat only conversations of one task are taken."""
+    wanted = dict(PROMPTS_A_KIND)
+    chosen: dict[str, list[str]] = {kind: [] for kind in wanted}
+    for document in documents(seed + 9, 4000, held_out=True):
+        kind = document.kind
+        if document.is_chat and len(document.turns) != 2:
+            continue
+        if wanted.get(kind, 0) > 0 and document.turns[0] not in chosen[kind]:
+            wanted[kind] -= 1
+            chosen[kind].append(document.turns[0])
+    flat = [(kind, turn) for kind, turns in chosen.items() for turn in turns]
+    lines = [json.dumps({"question_id": index + 1, "category": kind, "turns": [turn]})
+             for index, (kind, turn) in enumerate(flat)]
+    path.write_text("\n".join(lines) + "\n")
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(arguments.seed)
+    tokenizer = get_tokenizer(arguments)
+    rows = training_rows(tokenizer, arguments.seed, arguments.documents, CONTEXT)
+    print(f"text: {rows.short.ids.numel()} tokens short, {rows.long.ids.numel()} long", flush=True)
+    target = make_target(arguments, rows)
+    draft = make_draft(arguments, rows, target, tokenizer)
+    for model, name in ((target, "demo-target"), (draft, "demo-draft")):
+        write_model(model, arguments.out / name)
+        write_tokenizer(tokenizer, arguments.out / name, CONTEXT)
+    write_prompts(arguments.out / "demo-target" / "held_out_prompts.jsonl", arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
