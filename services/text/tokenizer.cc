@@ -1,5 +1,6 @@
 #include "services/text/tokenizer.h"
 
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -18,6 +19,27 @@ uint32_t LoadLittleEndian(std::string_view bytes) {
   return value;
 }
 
+// The string under `key` of a JSON file that may be absent; broken files are others' to report.
+std::string StringIn(const std::string& model_dir, const std::string& file, const char* key) {
+  const auto bytes = ReadOptionalModelFile(model_dir, file, kMaxConfigFileBytes);
+  if (!bytes.ok() || !bytes->has_value()) return "";
+  const nlohmann::json json = nlohmann::json::parse(**bytes, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return "";
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+EncodingRules FindRules(const std::string& model_dir) {
+  if (StringIn(model_dir, "config.json", "model_type") != "qwen2") return EncodingRules::kAsWritten;
+  const std::string tokenizer_class =
+      StringIn(model_dir, "tokenizer_config.json", "tokenizer_class");
+  for (const char* known : {"", "Qwen2Tokenizer", "Qwen2TokenizerFast", "TokenizersBackend",
+                            "PreTrainedTokenizerFast"}) {
+    if (tokenizer_class == known) return EncodingRules::kQwen2;
+  }
+  return EncodingRules::kAsWritten;
+}
+
 constexpr size_t kRecordHeaderBytes = 9;  // {u32 id, u8 flags, u32 size}
 
 }  // namespace
@@ -27,16 +49,17 @@ absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::stri
       model_dir, "tokenizer.json", kMaxTokenizerFileBytes,
       "to turn text into tokens (a tokenizer.model alone is not enough: convert it with transformers)");
   if (!json.ok()) return json.status();
-  return Parse(*json, ModelFilePath(model_dir, "tokenizer.json"));
+  return Parse(*json, ModelFilePath(model_dir, "tokenizer.json"), FindRules(model_dir));
 }
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Parse(std::string_view tokenizer_json,
-                                                                  const std::string& name) {
+                                                                  const std::string& name,
+                                                                  EncodingRules rules) {
   MirrorsdTextTokenizer* handle = nullptr;
   RustBytes error;
   absl::Status status =
       FromRust(mirrorsd_text_tokenizer_load(RustData(tokenizer_json), tokenizer_json.size(),
-                                            &handle, error.out()),
+                                            static_cast<int32_t>(rules), &handle, error.out()),
                error, {name, true});
   if (!status.ok()) return status;
   std::shared_ptr<Tokenizer> tokenizer(new Tokenizer(handle));

@@ -26,15 +26,21 @@ inline constexpr size_t kMaxDecodeTokens = size_t{4} << 20;
 // How tokens join to text; see text_abi.h.
 enum class DecodeScheme : uint8_t { kWindowed = 0, kBytes = 1, kByteRuns = 2 };
 
+// Which parts of tokenizer.json hold. transformers takes only vocabulary and merges of a Qwen2 model and
+// sets normalizer and word splitting itself; files of the Qwen team say the same, others may not.
+enum class EncodingRules : uint8_t { kAsWritten = 0, kQwen2 = 1 };
+
 class Tokenizer {
  public:
-  // Reads MODEL_DIR/tokenizer.json.
+  // Reads MODEL_DIR/tokenizer.json, by kQwen2 rules if config.json says model_type "qwen2" and
+  // tokenizer_config.json names no tokenizer_class of another family.
   // Errors:  no such folder or file, a file that is not a tokenizer, each naming its path
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> Load(const std::string& model_dir);
 
   // The same from the file's bytes; `name` stands for the file in messages.
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> Parse(
-      std::string_view tokenizer_json, const std::string& name = "tokenizer.json");
+      std::string_view tokenizer_json, const std::string& name = "tokenizer.json",
+      EncodingRules rules = EncodingRules::kAsWritten);
 
   ~Tokenizer();
   Tokenizer(const Tokenizer&) = delete;

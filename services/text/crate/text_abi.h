@@ -42,7 +42,11 @@ void mirrorsd_text_bytes_free(MirrorsdTextBytes bytes);
 void mirrorsd_text_ids_free(MirrorsdTextIds ids);
 
 // `json` is the content of tokenizer.json. Truncation and padding that it asks for are switched off.
-int32_t mirrorsd_text_tokenizer_load(const uint8_t* json, size_t json_size,
+enum {
+  MIRRORSD_TEXT_RULES_AS_WRITTEN = 0,
+  MIRRORSD_TEXT_RULES_QWEN2 = 1,  // vocabulary and merges from the file, all else as Qwen2's
+};
+int32_t mirrorsd_text_tokenizer_load(const uint8_t* json, size_t json_size, int32_t rules,
                                      MirrorsdTextTokenizer** tokenizer, MirrorsdTextBytes* error);
 void mirrorsd_text_tokenizer_free(MirrorsdTextTokenizer* tokenizer);
 

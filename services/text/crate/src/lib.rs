@@ -12,6 +12,8 @@ use abi::{guard, slice, text, Bytes, Failure, Ids};
 use chat::ChatTemplate;
 use vocabulary::{DecodeScheme, LoadedTokenizer};
 
+const RULES_QWEN2: i32 = 1;
+
 #[no_mangle]
 pub unsafe extern "C" fn mirrorsd_text_bytes_free(bytes: Bytes) {
     bytes.free();
@@ -26,12 +28,14 @@ pub unsafe extern "C" fn mirrorsd_text_ids_free(ids: Ids) {
 pub unsafe extern "C" fn mirrorsd_text_tokenizer_load(
     json: *const u8,
     json_size: usize,
+    rules: i32,
     tokenizer: *mut *mut LoadedTokenizer,
     error: *mut Bytes,
 ) -> i32 {
     guard(error, || {
         let json = text(json, json_size)?;
-        tokenizer.write(Box::into_raw(Box::new(LoadedTokenizer::load(json.as_bytes())?)));
+        tokenizer
+            .write(Box::into_raw(Box::new(LoadedTokenizer::load(json.as_bytes(), rules == RULES_QWEN2)?)));
         Ok(())
     })
 }

@@ -1,7 +1,12 @@
 //! A tokenizer.json, loaded: encode, decode, and what one token stands for by itself.
 
 use tokenizers::decoders::DecoderWrapper;
-use tokenizers::{Decoder, Tokenizer};
+use tokenizers::models::ModelWrapper;
+use tokenizers::normalizers::unicode::NFC;
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::{Decoder, SplitDelimiterBehavior, Tokenizer};
 
 use crate::abi::Failure;
 
@@ -17,6 +22,12 @@ pub struct DecodeScheme {
     pub scheme: i32,
     pub strip_leading_spaces: u32,
 }
+
+/// How Qwen2 cuts text into words: as GPT-4, but every digit by itself.
+const QWEN2_WORDS: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*",
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+);
 
 const WINDOWED: DecodeScheme = DecodeScheme { scheme: 0, strip_leading_spaces: 0 };
 const BYTES: DecodeScheme = DecodeScheme { scheme: 1, strip_leading_spaces: 0 };
@@ -89,9 +100,31 @@ fn fallback_byte(token: &str) -> Option<u8> {
     }
 }
 
+/// What transformers does for Qwen2: only vocabulary and merges of the file count, the rest is fixed.
+fn apply_qwen2_rules(tokenizer: &mut Tokenizer) -> tokenizers::Result<()> {
+    let words = Split::new(SplitPattern::Regex(QWEN2_WORDS.into()), SplitDelimiterBehavior::Isolated, false)?;
+    tokenizer.with_normalizer(Some(NFC));
+    tokenizer.with_pre_tokenizer(Some(Sequence::new(vec![
+        words.into(),
+        ByteLevel::new(false, true, false).into(),
+    ])));
+    tokenizer.with_decoder(Some(ByteLevel::default()));
+    if let ModelWrapper::BPE(bpe) = tokenizer.get_model() {
+        if bpe.ignore_merges {
+            let mut bpe = bpe.clone();
+            bpe.ignore_merges = false;
+            tokenizer.with_model(bpe);
+        }
+    }
+    Ok(())
+}
+
 impl LoadedTokenizer {
-    pub fn load(json: &[u8]) -> Result<Self, Failure> {
+    pub fn load(json: &[u8], qwen2_rules: bool) -> Result<Self, Failure> {
         let mut tokenizer = Tokenizer::from_bytes(json).map_err(|e| Failure::invalid(e.to_string()))?;
+        if qwen2_rules {
+            apply_qwen2_rules(&mut tokenizer).map_err(|e| Failure::invalid(e.to_string()))?;
+        }
         // A request is refused when it is too long; it is never silently cut or filled up.
         tokenizer.with_truncation(None).map_err(|e| Failure::invalid(e.to_string()))?;
         tokenizer.with_padding(None);
