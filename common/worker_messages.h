@@ -37,6 +37,8 @@ struct KvBlocks {
   int64_t total = 0;
   int64_t free = 0;       // neither referenced nor cached
   int64_t evictable = 0;  // cached, unreferenced: count as free
+
+  bool operator==(const KvBlocks&) const = default;
 };
 
 struct Hello {
