@@ -30,14 +30,6 @@ namespace mirrorsd::engine {
 
 class ForwardPass;  // workers/engine/model/forward_pass.h
 
-// Told while weights are read, from the loading thread. Units: bytes as stored.
-struct LoadProgress {
-  int64_t bytes_done = 0;
-  int64_t bytes_total = 0;
-  int32_t tensors_done = 0;
-  int32_t tensors_total = 0;
-};
-
 struct EngineOptions {
   std::string model_dir;         // a Hugging Face folder; unused where Create() gets a source
   std::string backend = "cpu";   // a name of backends.cc: "cpu", "naive", ...
@@ -48,7 +40,7 @@ struct EngineOptions {
   int32_t max_rows = 256;        // rows of one pass
   int32_t max_logits_rows = 0;   // rows of one Head(); 0: max_rows
   int32_t max_context_length = 0;  // 0: the model's own
-  std::function<void(const LoadProgress&)> on_load_progress;
+  std::function<void(const LoadProgress&)> on_load_progress;  // from the loading thread
 };
 
 struct EngineInfo {
@@ -145,12 +137,28 @@ class Engine {
   Engine(EngineInfo info, ModelConfig config, std::unique_ptr<ModelSource> source,
          std::unique_ptr<Backend> backend, std::unique_ptr<ForwardPass> pass);
 
+  // One sequence's rows, appended to the members below. Errors: as BeginPass.
+  absl::Status AddSequence(const SequenceRows& rows, int32_t index);
+  absl::Status AddTree(const SequenceRows& rows, const std::string& field);
+  absl::Status CheckBlocks(const SequenceRows& rows, int32_t num_positions,
+                           const std::string& field) const;
+
   EngineInfo info_;
   ModelConfig config_;
   std::unique_ptr<ModelSource> source_;  // owns the mapped weights
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<ForwardPass> pass_;    // refers to backend_ and to the weights
   BlockPool blocks_;
+
+  // The pass that is being put together; reserved once.
+  std::vector<TokenId> token_ids_;
+  std::vector<int32_t> positions_;
+  std::vector<int32_t> slots_;
+  std::vector<BatchSequence> sequences_;
+  std::vector<int32_t> ancestor_offsets_;
+  std::vector<int32_t> ancestor_slots_;
+  std::vector<int32_t> logits_rows_;
+  int32_t layers_done_ = -1;  // -1: no pass is begun
 };
 
 }  // namespace mirrorsd::engine

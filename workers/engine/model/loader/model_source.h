@@ -25,6 +25,14 @@ struct StoredTensor {
   std::string file;                  // for error messages
 };
 
+// Told after each tensor while weights are loaded. Units: bytes as stored.
+struct LoadProgress {
+  int64_t bytes_done = 0;
+  int64_t bytes_total = 0;
+  int32_t tensors_done = 0;
+  int32_t tensors_total = 0;
+};
+
 class ModelSource {
  public:
   virtual ~ModelSource() = default;

@@ -1,0 +1,69 @@
+#pragma once
+// A model's weights on a backend: the family's tensor table matched against what is stored, then loaded.
+// Matrices that read the same input (q, k, v; gate, up) are stacked where their types are equal, so that a
+// layer is four products. Not thread-safe.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+#include "workers/engine/backend/backend.h"
+#include "workers/engine/model/families/family.h"
+#include "workers/engine/model/loader/model_source.h"
+
+namespace mirrorsd::engine {
+
+// y = x W^T + b, W's rows perhaps lying in several weights: part i yields columns [begin, end).
+struct Projection {
+  struct Part {
+    std::unique_ptr<Weight> weight;
+    Buffer bias;  // empty: none
+    int64_t begin = 0;
+    int64_t end = 0;
+  };
+  std::vector<Part> parts;
+};
+
+struct LayerWeights {
+  Buffer attention_norm, attention_norm_bias;
+  Projection qkv;
+  Buffer query_norm, key_norm;
+  Projection output;
+  Buffer mlp_norm, mlp_norm_bias;
+  Projection inner;  // gate and up side by side, or up alone
+  Projection down;
+};
+
+struct ModelWeights {
+  std::unique_ptr<Weight> token_embedding;
+  std::unique_ptr<Weight> position_embedding;  // null: RoPE
+  std::vector<LayerWeights> layers;
+  Buffer final_norm, final_norm_bias;
+  std::unique_ptr<Weight> head;  // null: the token embedding
+  int64_t stored_bytes = 0;
+  std::string type_names;        // the distinct ones, sorted: "bf16,f32"
+};
+
+// A spec and the stored tensor that fulfils it.
+struct BoundTensor {
+  TensorSpec spec;
+  const StoredTensor* stored = nullptr;
+};
+
+// Finds every tensor of the family's table among `stored` (sorted by name), which must outlive the result.
+// Errors: BAD_FILE naming `place` (the model) or the file, the tensor and what the config asks for.
+absl::StatusOr<std::vector<BoundTensor>> BindTensors(absl::string_view place, const Family& family,
+                                                     const ModelConfig& config,
+                                                     absl::Span<const StoredTensor> stored);
+
+// Errors: RESOURCE_EXHAUSTED of the backend.
+absl::StatusOr<ModelWeights> LoadWeights(Backend* backend, const ModelConfig& config,
+                                         absl::Span<const BoundTensor> tensors, ModelSource* source,
+                                         const std::function<void(const LoadProgress&)>& on_progress);
+
+}  // namespace mirrorsd::engine
