@@ -56,6 +56,8 @@ struct CoreConfig {
   int32_t max_missed_deadlines = 3;                            // in a row; then the draft is late
 };
 
+class Machine;  // scheduler/core/machine.h
+
 class Core {
  public:
   explicit Core(CoreConfig config);
@@ -84,7 +86,6 @@ class Core {
   std::vector<Observation> TakeObservations();
 
  private:
-  class Machine;
   std::unique_ptr<Machine> machine_;
 };
 

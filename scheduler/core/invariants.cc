@@ -1,0 +1,146 @@
+// What must hold between any two steps. Linear in everything that lives: called by tests after every step.
+
+#include "common/check.h"
+#include "scheduler/core/machine.h"
+
+namespace mirrorsd::scheduler {
+namespace {
+
+void CheckSequence(const Sequence& sequence, const Deadlines& deadlines) {
+  CHECK_GE(sequence.prompt_length, 1);
+  CHECK_GE(sequence.committed_length(), sequence.prompt_length);
+  CHECK_GE(sequence.remaining_tokens(), 1) << "it should have ended";
+  CHECK_EQ(sequence.verifier == nullptr, sequence.stage == Stage::kWaiting);
+  // Every wait has a deadline.
+  if (sequence.stage == Stage::kWaiting) {
+    CHECK(deadlines.Has(Wait::kVerifier, sequence.ordinal));
+    CHECK(sequence.queued || deadlines.Has(Wait::kRetryVerifier, sequence.ordinal));
+  }
+  if (sequence.stage == Stage::kStarting) {
+    CHECK(deadlines.Has(Wait::kSequenceStarted, sequence.ordinal));
+  }
+  if (sequence.stage != Stage::kWaiting) {
+    CHECK(!sequence.queued && !sequence.verifier->gone);
+    const auto lease = sequence.verifier->leases.find(sequence.verifier_id);
+    CHECK(lease != sequence.verifier->leases.end() && lease->second.sequence == &sequence);
+  }
+  const Drafting& draft = sequence.draft;
+  if (draft.worker != nullptr) {
+    CHECK(!draft.worker->gone && !draft.retry_pending);
+    const auto lease = draft.worker->leases.find(draft.id);
+    CHECK(lease != draft.worker->leases.end() && lease->second.sequence == &sequence);
+    CHECK_LE(draft.kv_length, sequence.committed_length());
+  }
+  const Rollout& rollout = draft.rollout;
+  CHECK_LE(static_cast<int32_t>(rollout.tokens.size()), rollout.num_received);
+  CHECK_LE(rollout.num_received, rollout.depth);
+  if (rollout.awaited) {
+    CHECK(sequence.stage == Stage::kDecoding && sequence.item_index < 0 && !rollout.answered);
+    CHECK(draft.worker != nullptr && !draft.worker->late);
+    CHECK_EQ(rollout.round_id, sequence.decided_round);
+  }
+  if (draft.retry_pending) CHECK(deadlines.Has(Wait::kRetryDraft, sequence.ordinal));
+}
+
+void CheckRound(const Round& round, const Hello& hello) {
+  CHECK(!round.items.empty());
+  CHECK_LE(round.num_rows, hello.limits.max_rows);
+  int32_t num_done = 0;
+  for (size_t i = 0; i < round.items.size(); ++i) {
+    const RoundItem& item = round.items[i];
+    num_done += item.done;
+    CHECK_LE(static_cast<int32_t>(item.window.size()), hello.limits.max_window);
+    if (item.done || item.sequence == nullptr) continue;
+    CHECK_EQ(item.sequence->item_index, static_cast<int32_t>(i));
+    CHECK_EQ(item.sequence->verifier_id, item.id);
+    CHECK_LT(static_cast<int32_t>(item.window.size()), item.sequence->remaining_tokens());
+  }
+  CHECK_EQ(num_done, round.num_done);
+}
+
+void CheckCohort(const Worker& worker, const Deadlines& deadlines) {
+  const Cohort& cohort = worker.cohort;
+  int32_t num_awaited = 0;
+  size_t num_starting = 0;
+  for (const auto& [id, sequence] : worker.live) {
+    CHECK(sequence->verifier == &worker);
+    num_awaited += sequence->draft.rollout.awaited;
+    num_starting += sequence->stage == Stage::kStarting;
+  }
+  for (const Sequence* sequence : cohort.prefilling) {
+    CHECK(sequence->stage == Stage::kPrefilling && sequence->verifier == &worker);
+    CHECK_LT(sequence->prefilled_length, sequence->total_length);
+  }
+  for (const Sequence* sequence : cohort.decoding) {
+    CHECK(sequence->stage == Stage::kDecoding && sequence->verifier == &worker);
+  }
+  CHECK_EQ(cohort.prefilling.size() + cohort.decoding.size() + num_starting, worker.live.size());
+  CHECK_EQ(cohort.num_awaited, num_awaited);
+  CHECK_EQ(cohort.round.has_value(), deadlines.Has(Wait::kRound, worker.fence.incarnation));
+  // A free verifier with something to do waits for windows, with a deadline, and for nothing else.
+  if (cohort.round.has_value()) {
+    CheckRound(*cohort.round, worker.hello);
+  } else if (!cohort.prefilling.empty() || !cohort.decoding.empty()) {
+    CHECK(cohort.waiting && cohort.num_awaited > 0);
+  }
+  if (cohort.waiting) CHECK(deadlines.Has(Wait::kDraftWindows, worker.fence.incarnation));
+}
+
+void CheckLeases(const Worker& worker, const Deadlines& deadlines) {
+  int64_t blocks = 0;
+  CHECK_EQ(worker.leases.size(), worker.live.size() + worker.ending.size());
+  for (const auto& [id, sequence] : worker.live) {
+    const Lease& lease = worker.leases.at(id);
+    CHECK(lease.sequence == sequence);
+    blocks += lease.blocks;
+  }
+  for (const SequenceId id : worker.ending) {
+    const Lease& lease = worker.leases.at(id);
+    CHECK(lease.sequence == nullptr);
+    CHECK(deadlines.Has(Wait::kSequenceEnded, id));
+    blocks += lease.blocks;
+  }
+  CHECK_LE(static_cast<int32_t>(worker.leases.size()), worker.hello.limits.max_sequences);
+  if (worker.is_verifier()) {
+    CHECK_EQ(worker.ledger.reserved_blocks(), blocks);
+    CHECK_LE(blocks, worker.ledger.num_blocks());
+  }
+}
+
+}  // namespace
+
+void Machine::CheckInvariants() const {
+  CHECK(dirty_verifiers_.empty() && !placing_ && !assigning_);
+  CHECK_EQ(by_stream_.size(), sequences_.size());
+  CHECK_EQ(by_request_id_.size(), sequences_.size());
+  CHECK_EQ(by_connection_.size(), workers_.size());
+  CHECK_EQ(verifiers_.size() + drafts_.size(), workers_.size());
+  size_t num_queued = 0;
+  int32_t num_queued_new = 0;
+  for (const auto& [ordinal, sequence] : sequences_) {
+    CheckSequence(*sequence, deadlines_);
+    num_queued += sequence->queued;
+    num_queued_new += sequence->queued && !sequence->was_placed;
+    const auto undrafted = undrafted_.find(ordinal);
+    if (undrafted != undrafted_.end()) CHECK(sequence->draft.worker == nullptr);
+  }
+  for (const auto& [numerics, line] : waiting_) num_queued -= line.size();
+  CHECK_EQ(num_queued, size_t{0});
+  CHECK_EQ(num_queued_new, num_queued_new_);
+  CHECK_LE(num_queued_new_, std::max(config_.max_queued, 0));
+  size_t num_ending = 0;
+  int32_t num_late = 0;
+  for (const auto& [incarnation, worker] : workers_) {
+    CHECK(!worker->gone);
+    CHECK(deadlines_.Has(Wait::kWorkerSilent, incarnation));
+    CheckLeases(*worker, deadlines_);
+    if (worker->is_verifier()) CheckCohort(*worker, deadlines_);
+    num_ending += worker->ending.size();
+    num_late += worker->late;
+  }
+  CHECK_EQ(num_ending, ending_.size());
+  CHECK_EQ(num_late, num_drafts_late_);
+  CHECK_EQ(degraded_[static_cast<int>(DegradedReason::kDraftLate)], num_late > 0);
+}
+
+}  // namespace mirrorsd::scheduler

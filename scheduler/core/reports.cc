@@ -1,0 +1,243 @@
+// What workers report, held against what they were asked. A report that is late, repeated or of another
+// incarnation is a no-op; one that cannot be true closes the worker. Nothing from here reaches a CHECK, and
+// nothing is committed before all of the item was checked.
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "scheduler/core/machine.h"
+
+namespace mirrorsd::scheduler {
+namespace {
+
+absl::Duration Nanoseconds(int64_t ns) { return absl::Nanoseconds(std::max<int64_t>(ns, 0)); }
+
+// What is wrong with an item's outcome; empty if nothing.
+absl::string_view FindFault(const RoundItem& item, bool is_inner_chunk, int32_t vocabulary_size,
+                            const VerifyItemDone& done) {
+  const int32_t window_size = static_cast<int32_t>(item.window.size());
+  if (done.num_accepted < 0 || done.num_accepted > window_size) {
+    return "num_accepted is beyond the window";
+  }
+  const int32_t kv_length =
+      item.is_prefill ? item.end : item.committed_length + done.num_accepted;
+  if (done.kv_length != kv_length) return "kv_length does not fit the round";
+  if (is_inner_chunk) {
+    return done.correction_token.has_value() ? "an inner chunk yields no token" : "";
+  }
+  if (!done.correction_token.has_value()) return "correction_token is missing";
+  const TokenId token = *done.correction_token;
+  if (token < 0 || token >= vocabulary_size) return "correction_token is beyond the vocabulary";
+  if (done.num_accepted < window_size && token == item.window[done.num_accepted]) {
+    return "num_accepted is too small";
+  }
+  return "";
+}
+
+// Reports come in the order of the items as a rule.
+RoundItem* FindItem(Round* round, SequenceId id) {
+  const size_t next = round->num_done;
+  if (next < round->items.size() && round->items[next].id == id) return &round->items[next];
+  if (round->index.empty()) {
+    for (size_t i = 0; i < round->items.size(); ++i) {
+      round->index[round->items[i].id] = static_cast<int32_t>(i);
+    }
+  }
+  const auto found = round->index.find(id);
+  return found == round->index.end() ? nullptr : &round->items[found->second];
+}
+
+}  // namespace
+
+void Machine::HandleReport(const WorkerReported& event) {
+  Worker* worker = FindConnection(event.connection);
+  if (worker == nullptr || event.fence != worker->fence) {
+    ++counters_.stale_reports;
+    return;
+  }
+  worker->heard_at = now_;
+  worker->forgiven = false;
+  if (const auto* beat = std::get_if<Heartbeat>(&event.item)) {
+    TakeBlocks(worker, beat->blocks);
+  } else if (std::holds_alternative<Drain>(event.item)) {
+    HandleWorkerDrain(worker);
+  } else if (const auto* ended = std::get_if<SequenceEnded>(&event.item)) {
+    HandleEnded(worker, *ended);
+  } else if (worker->is_verifier()) {
+    if (const auto* item = std::get_if<VerifyItemReport>(&event.item)) {
+      HandleVerifyItem(worker, *item);
+    } else if (const auto* done = std::get_if<VerifyRoundDone>(&event.item)) {
+      HandleVerifyRoundDone(worker, *done);
+    } else if (const auto* started = std::get_if<SequenceStarted>(&event.item)) {
+      HandleStarted(worker, *started);
+    } else if (!std::holds_alternative<EarlyExitItemReport>(event.item)) {
+      CloseFaulty(worker, "a verifier does not report rollouts");
+    }
+  } else if (const auto* progress = std::get_if<RolloutProgress>(&event.item)) {
+    HandleProgress(worker, *progress);
+  } else if (const auto* state = std::get_if<SequenceState>(&event.item)) {
+    HandleDraftState(worker, *state);
+  } else {
+    CloseFaulty(worker, "a draft does not report rounds");
+  }
+}
+
+Sequence* Machine::FindLive(Worker* worker, SequenceId id) {
+  const auto found = worker->leases.find(id);
+  if (found != worker->leases.end() && found->second.sequence != nullptr) {
+    return found->second.sequence;
+  }
+  if (id < worker->first_sequence_id || id >= next_sequence_id_) {
+    CloseFaulty(worker, absl::StrCat("it was never given sequence ", id));
+  } else {
+    ++counters_.stale_reports;
+  }
+  return nullptr;
+}
+
+void Machine::HandleStarted(Worker* worker, const SequenceStarted& report) {
+  Sequence* sequence = FindLive(worker, report.sequence_id);
+  if (sequence == nullptr) return;
+  if (sequence->stage != Stage::kStarting) {
+    ++counters_.stale_reports;
+    return;
+  }
+  if (report.cached_length < 0 || report.cached_length >= sequence->total_length) {
+    return CloseFaulty(worker, "cached_length is beyond the sequence");
+  }
+  counters_.prefix_cache_queries += sequence->total_length;
+  counters_.prefix_cache_hits += report.cached_length;
+  deadlines_.Clear(Wait::kSequenceStarted, sequence->ordinal);
+  sequence->stage = Stage::kPrefilling;
+  sequence->prefilled_length = report.cached_length;
+  std::list<Sequence*>& line = worker->cohort.prefilling;
+  sequence->position = line.insert(line.end(), sequence);
+  last_progress_ = now_;
+  MarkDirty(worker);
+}
+
+void Machine::HandleEnded(Worker* worker, const SequenceEnded& report) {
+  if (worker->ending.contains(report.sequence_id)) {
+    CloseLease(worker, report.sequence_id);
+    TakeBlocks(worker, report.blocks);
+    return;
+  }
+  if (FindLive(worker, report.sequence_id) != nullptr) {
+    CloseFaulty(worker, "it ended a sequence on its own");
+  }
+}
+
+void Machine::HandleVerifyItem(Worker* worker, const VerifyItemReport& report) {
+  Cohort& cohort = worker->cohort;
+  if (!cohort.round.has_value() || report.round_id != cohort.round->id) {
+    if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
+    ++counters_.stale_reports;
+    return;
+  }
+  RoundItem* item = FindItem(&*cohort.round, report.item.sequence_id);
+  if (item == nullptr) return CloseFaulty(worker, "an item that the round does not have");
+  if (item->done) {
+    ++counters_.stale_reports;
+    return;
+  }
+  const bool inner = item->is_prefill && item->end < item->committed_length;
+  if (item->sequence != nullptr && !report.item.error.has_value()) {
+    const absl::string_view fault =
+        FindFault(*item, inner, worker->hello.vocabulary_size, report.item);
+    if (!fault.empty()) return CloseFaulty(worker, fault);
+  }
+  item->done = true;
+  ++cohort.round->num_done;
+  if (item->sequence != nullptr) ApplyOutcome(item, report.item);
+}
+
+void Machine::HandleVerifyRoundDone(Worker* worker, const VerifyRoundDone& report) {
+  Cohort& cohort = worker->cohort;
+  if (!cohort.round.has_value() || report.round_id != cohort.round->id) {
+    if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
+    ++counters_.stale_reports;
+    return;
+  }
+  const Round& round = *cohort.round;
+  if (round.num_done != static_cast<int32_t>(round.items.size())) {
+    return CloseFaulty(worker, "a round without all of its items");
+  }
+  if (!TakeBlocks(worker, report.blocks)) return;
+  const absl::Duration duration = now_ - round.started_at;
+  worker->recent_round =
+      worker->recent_round == absl::ZeroDuration() ? duration
+                                                   : (3 * worker->recent_round + duration) / 4;
+  ++counters_.rounds;
+  Observe(ObservationKind::kRound, duration);
+  Observe(ObservationKind::kRoundQueue, Nanoseconds(report.times.queue_ns));
+  Observe(ObservationKind::kRoundPrefix, Nanoseconds(report.times.prefix_ns));
+  Observe(ObservationKind::kRoundExitHead, Nanoseconds(report.times.exit_head_ns));
+  Observe(ObservationKind::kRoundSuffix, Nanoseconds(report.times.suffix_ns));
+  Observe(ObservationKind::kRoundSample, Nanoseconds(report.times.sample_ns));
+  deadlines_.Clear(Wait::kRound, worker->fence.incarnation);
+  cohort.round.reset();
+  cohort.free_since = now_;
+  last_progress_ = now_;
+  DecideWindows(worker);
+  MarkDirty(worker);
+}
+
+void Machine::HandleProgress(Worker* worker, const RolloutProgress& report) {
+  Sequence* sequence = FindLive(worker, report.sequence_id);
+  if (sequence == nullptr) return;
+  Rollout& rollout = sequence->draft.rollout;
+  if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
+  if (rollout.round_id != report.round_id || rollout.answered ||
+      report.first_depth < rollout.num_received) {
+    ++counters_.stale_reports;
+    return;
+  }
+  if (report.num_accepted != rollout.num_accepted || report.root_token != rollout.root_token) {
+    return CloseFaulty(worker, "a branch that was not asked for");
+  }
+  const int32_t num_new = static_cast<int32_t>(report.token_ids.size());
+  if (report.first_depth > rollout.num_received || num_new > rollout.depth - rollout.num_received) {
+    return CloseFaulty(worker, "rollout depths that do not follow");
+  }
+  for (const TokenId token : report.token_ids) {
+    if (token < 0 || token >= worker->hello.vocabulary_size) {
+      return CloseFaulty(worker, "a token beyond its vocabulary");
+    }
+  }
+  for (const TokenId token : report.token_ids) {
+    // Two tables may be padded differently; what the target does not have ends the window.
+    const bool follows = static_cast<int32_t>(rollout.tokens.size()) == rollout.num_received;
+    if (follows && token < profile_->vocabulary_size) rollout.tokens.push_back(token);
+    ++rollout.num_received;
+  }
+  sequence->draft.kv_length = std::max(sequence->draft.kv_length, rollout.path_length);
+  if (report.last || rollout.num_received == rollout.depth) FinishRollout(sequence);
+}
+
+void Machine::HandleDraftState(Worker* worker, const SequenceState& report) {
+  Sequence* sequence = FindLive(worker, report.sequence_id);
+  if (sequence == nullptr || !TakeBlocks(worker, report.blocks)) return;
+  if (report.draft_kv_length < 0 || report.draft_kv_length > worker->hello.context_length) {
+    return CloseFaulty(worker, "draft_kv_length is beyond the context");
+  }
+  Drafting& draft = sequence->draft;
+  switch (report.state) {
+    case DraftSequenceState::kCatchingUp:
+    case DraftSequenceState::kReady:
+      if (report.state == DraftSequenceState::kCatchingUp) StopAwaiting(sequence);
+      draft.state = report.state;
+      draft.kv_length = std::min(report.draft_kv_length, sequence->committed_length());
+      return;
+    case DraftSequenceState::kAbsent:
+    case DraftSequenceState::kEvicted:
+      worker->pool_full |= report.state == DraftSequenceState::kEvicted;
+      LeaveDraft(sequence, /*tell=*/true);
+      RetryDraftLater(sequence);
+      return;
+  }
+  CloseFaulty(worker, "an unknown state of a sequence");
+}
+
+}  // namespace mirrorsd::scheduler

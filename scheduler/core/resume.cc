@@ -1,0 +1,71 @@
+// Requests that lost their place at a verifier: held for another one, bound to its numerics, and started
+// there again from their committed tokens. What was committed stays; the draft keeps its own sequence.
+
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/error.h"
+#include "scheduler/core/machine.h"
+
+namespace mirrorsd::scheduler {
+namespace {
+
+constexpr int kMaxRetries = 6;
+constexpr absl::Duration kFirstPause = absl::Milliseconds(20);  // doubled each time
+
+std::string Shorten(const std::string& text) { return text.substr(0, 200); }
+
+}  // namespace
+
+// What was computed under one numerics_id goes on under the same. Without output there is nothing that
+// another one could contradict.
+void Machine::Bind(Sequence* sequence, const std::string& numerics_id) {
+  const bool bound = sequence->num_output_tokens() > 0 && !config_.allow_other_numerics;
+  sequence->numerics_id = bound ? numerics_id : "";
+  deadlines_.Set(Wait::kVerifier, sequence->ordinal, now_ + config_.verifier_loss_timeout);
+}
+
+// Its verifier is gone.
+void Machine::HoldForVerifier(Sequence* sequence) {
+  Bind(sequence, sequence->verifier->hello.numerics_id);
+  LeaveVerifier(sequence, /*tell=*/false);
+  Enqueue(sequence);
+}
+
+// One sequence of a round failed; the others did not.
+void Machine::HandleItemError(Sequence* sequence, const WorkerError& error) {
+  const bool short_of_kv = error.reason == "KV_EXHAUSTED";
+  if (!short_of_kv && error.reason != "UNKNOWN_SEQUENCE" && error.reason != "TOO_MANY_ROWS") {
+    return Fail(sequence, MakeError(absl::StatusCode::kInternal,
+                                    absl::StrCat("the verifier failed: ", Shorten(error.message)),
+                                    {.reason = Shorten(error.reason)}));
+  }
+  if (sequence->num_retries == kMaxRetries) {
+    return Fail(sequence, short_of_kv ? mirrorsd::Overloaded("KV_EXHAUSTED",
+                                                             "the verifier ran out of KV blocks")
+                                      : Unavailable(Shorten(error.reason), Shorten(error.message)));
+  }
+  if (short_of_kv) ++counters_.kv_retries;
+  StartAgainLater(sequence);
+}
+
+void Machine::StartAgainLater(Sequence* sequence) {
+  Bind(sequence, sequence->verifier->hello.numerics_id);
+  LeaveVerifier(sequence, /*tell=*/true);
+  const absl::Duration pause = kFirstPause * (1 << sequence->num_retries++);
+  deadlines_.Set(Wait::kRetryVerifier, sequence->ordinal, now_ + pause);
+}
+
+void Machine::HandleVerifierWaitOver(Sequence* sequence) {
+  if (sequence->was_placed) {
+    return Fail(sequence, Unavailable("VERIFIER_LOST",
+                                      "the verifier was lost and no equal one came in time"));
+  }
+  const absl::Status status =
+      mirrorsd::Overloaded("QUEUE_TIMEOUT", "no verifier had room in time",
+                           absl::FormatDuration(config_.queue_timeout));
+  Reject(sequence->stream, RejectReason::kQueueTimeout, status);
+  Remove(sequence);
+}
+
+}  // namespace mirrorsd::scheduler

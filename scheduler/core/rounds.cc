@@ -1,0 +1,231 @@
+// The loop of one verifier: wait for windows, start a round, take its outcome.
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/types/span.h"
+#include "common/check.h"
+#include "scheduler/core/commit.h"
+#include "scheduler/core/machine.h"
+
+namespace mirrorsd::scheduler {
+
+void Machine::MaybeStartRound(Worker* verifier) {
+  if (verifier->cohort.round.has_value() || MustWaitForWindows(verifier)) return;
+  StartRound(verifier);
+}
+
+bool Machine::MustWaitForWindows(Worker* verifier) {
+  Cohort& cohort = verifier->cohort;
+  if (cohort.num_awaited == 0) return false;
+  const uint64_t incarnation = verifier->fence.incarnation;
+  if (cohort.waiting) return deadlines_.Has(Wait::kDraftWindows, incarnation);
+  const absl::Time until = cohort.free_since + DraftWait(*verifier);
+  if (until <= now_) return false;
+  cohort.waiting = true;
+  deadlines_.Set(Wait::kDraftWindows, incarnation, until);
+  return true;
+}
+
+// How long a cohort waits for its windows, from the moment the verifier is free.
+absl::Duration Machine::DraftWait(const Worker& verifier) const {
+  constexpr int kEnoughSamples = 8;
+  const Cohort& cohort = verifier.cohort;
+  absl::Duration typical = cohort.rollout_times.Median();
+  if (cohort.rollout_times.num() < kEnoughSamples) {
+    // What the drafts measured at their start stands in until there are rollouts to go by.
+    for (const Sequence* sequence : cohort.decoding) {
+      if (!sequence->draft.rollout.awaited) continue;
+      const StepTimes& times = sequence->draft.worker->hello.step_times;
+      const absl::Duration depth = absl::Nanoseconds(times.base_ns) +
+                                   (cohort.num_awaited - 1) * absl::Nanoseconds(times.per_row_ns);
+      typical = std::max(typical, sequence->draft.rollout.depth * depth);
+    }
+  }
+  return std::clamp(2 * typical, config_.min_draft_wait, config_.max_draft_wait);
+}
+
+// The wait is over and windows are missing: each draft-worker that owes one has missed one deadline.
+void Machine::CountMissedDeadlines(Worker* verifier, RoundId round_id) {
+  for (Sequence* sequence : verifier->cohort.decoding) {
+    if (!sequence->draft.rollout.awaited) continue;
+    Worker* draft = sequence->draft.worker;
+    StopAwaiting(sequence);
+    if (draft->missed_round == round_id) continue;
+    draft->missed_round = round_id;
+    ++counters_.draft_deadlines_missed;
+    if (++draft->num_missed >= config_.max_missed_deadlines && !draft->late) MarkLate(draft, true);
+  }
+  CHECK_EQ(verifier->cohort.num_awaited, 0);
+}
+
+void Machine::StartRound(Worker* verifier) {
+  Cohort& cohort = verifier->cohort;
+  Round round;
+  round.id = next_round_id_;
+  round.started_at = now_;
+  if (cohort.waiting) {
+    cohort.waiting = false;
+    deadlines_.Clear(Wait::kDraftWindows, verifier->fence.incarnation);
+    Observe(ObservationKind::kVerifierWaitForDraft, now_ - cohort.free_since);
+  }
+  if (cohort.num_awaited > 0) CountMissedDeadlines(verifier, round.id);
+
+  const int32_t max_rows = verifier->hello.limits.max_rows;
+  AddWindows(verifier, max_rows - ChunkReserve(*verifier), &round);
+  AddChunks(verifier, max_rows, &round);
+  if (round.items.empty()) return;
+
+  ++next_round_id_;
+  StartVerify command{round.id, {}};
+  command.items.reserve(round.items.size());
+  const int64_t batch = static_cast<int64_t>(round.items.size());
+  for (size_t i = 0; i < round.items.size(); ++i) {
+    RoundItem& item = round.items[i];
+    item.sequence->item_index = static_cast<int32_t>(i);
+    item.sequence->stats.max_batch = std::max(item.sequence->stats.max_batch, batch);
+    command.items.push_back({item.id, item.committed_length, item.is_prefill, item.begin, item.end,
+                             item.window});
+  }
+  deadlines_.Set(Wait::kRound, verifier->fence.incarnation,
+                 now_ + RoundLimit(*verifier, round.num_rows));
+  cohort.round = std::move(round);
+  Send(verifier, std::move(command));
+}
+
+// Rows kept for prompts while any wait, so that a full batch of windows cannot starve them.
+int32_t Machine::ChunkReserve(const Worker& verifier) const {
+  if (verifier.cohort.prefilling.empty()) return 0;
+  const int32_t max_rows = verifier.hello.limits.max_rows;
+  return std::min(config_.max_prefill_rows_per_round, max_rows / 4);
+}
+
+// Those longest without a round first; where the rows do not suffice for all, they take turns.
+void Machine::AddWindows(Worker* verifier, int32_t max_rows, Round* round) {
+  std::list<Sequence*>& decoding = verifier->cohort.decoding;
+  round->items.reserve(decoding.size() + verifier->cohort.prefilling.size());
+  for (size_t left = decoding.size(); left > 0 && round->num_rows < max_rows; --left) {
+    Sequence* sequence = decoding.front();
+    decoding.splice(decoding.end(), decoding, decoding.begin());
+    RoundItem item;
+    item.id = sequence->verifier_id;
+    item.sequence = sequence;
+    item.committed_length = sequence->committed_length();
+    item.window = TakeWindow(sequence, max_rows - round->num_rows - 1);
+    round->num_rows += static_cast<int32_t>(item.window.size()) + 1;
+    round->items.push_back(std::move(item));
+  }
+}
+
+void Machine::AddChunks(Worker* verifier, int32_t max_rows, Round* round) {
+  int32_t budget = std::min(config_.max_prefill_rows_per_round, max_rows - round->num_rows);
+  for (Sequence* sequence : verifier->cohort.prefilling) {
+    if (budget <= 0) return;
+    const int32_t begin = sequence->prefilled_length;
+    const int32_t rows = std::min(budget, sequence->total_length - begin);
+    RoundItem item;
+    item.id = sequence->verifier_id;
+    item.sequence = sequence;
+    item.is_prefill = true;
+    item.begin = begin;
+    item.end = begin + rows;
+    item.committed_length = sequence->total_length;
+    budget -= rows;
+    round->num_rows += rows;
+    round->items.push_back(std::move(item));
+  }
+}
+
+absl::Duration Machine::RoundLimit(const Worker& verifier, int32_t num_rows) const {
+  const StepTimes& times = verifier.hello.step_times;
+  const absl::Duration predicted = std::max(
+      absl::Nanoseconds(times.base_ns) + (num_rows - 1) * absl::Nanoseconds(times.per_row_ns),
+      verifier.recent_round);
+  return std::max(10 * predicted, config_.min_round_timeout);
+}
+
+void Machine::ApplyOutcome(RoundItem* item, const VerifyItemDone& done) {
+  Sequence* sequence = item->sequence;
+  if (done.error.has_value()) return HandleItemError(sequence, *done.error);
+  sequence->item_index = -1;
+  if (item->is_prefill && item->end < item->committed_length) {
+    sequence->prefilled_length = item->end;
+    return;
+  }
+  CommitOutcome(item, done);
+}
+
+void Machine::CommitOutcome(RoundItem* item, const VerifyItemDone& done) {
+  Sequence* sequence = item->sequence;
+  Worker* verifier = sequence->verifier;
+  const TokenId correction = *done.correction_token;
+  sequence->decided_round = verifier->cohort.round->id;
+  sequence->decided_length = item->committed_length;
+  sequence->decided_accepted = done.num_accepted;
+  sequence->decided_window = std::move(item->window);
+  const std::vector<TokenId>& window = sequence->decided_window;
+  const int32_t window_size = static_cast<int32_t>(window.size());
+
+  Committed committed;
+  committed.token_ids.reserve(done.num_accepted + 1);
+  committed.token_ids.assign(window.begin(), window.begin() + done.num_accepted);
+  committed.token_ids.push_back(correction);
+  const CommitCut cut =
+      CutAtEnd(committed.token_ids, sequence->end_token_ids, sequence->remaining_tokens());
+  committed.token_ids.resize(cut.num_tokens);
+  committed.output_index = sequence->num_output_tokens();
+  committed.finish = cut.finish;
+  committed.queue_time = sequence->queue_time;
+
+  const bool is_first = committed.output_index == 0;
+  committed.origins.assign(cut.num_tokens, TokenOrigin::kAccepted);
+  if (cut.num_tokens > done.num_accepted) {
+    committed.origins.back() = is_first ? TokenOrigin::kPrefill
+                               : done.num_accepted < window_size ? TokenOrigin::kRecovered
+                                                                 : TokenOrigin::kBonus;
+  }
+  sequence->tokens.insert(sequence->tokens.end(), committed.token_ids.begin(),
+                          committed.token_ids.end());
+  CountCommit(sequence, window_size, done.num_accepted, cut.num_tokens);
+  committed.stats = sequence->stats;
+  if (item->is_prefill) {
+    verifier->cohort.prefilling.erase(sequence->position);
+    std::list<Sequence*>& line = verifier->cohort.decoding;
+    sequence->position = line.insert(line.end(), sequence);
+    sequence->stage = Stage::kDecoding;
+  }
+  if (cut.finish != FinishReason::kNone) return Finish(sequence, std::move(committed));
+  Act(CommitTokens{sequence->stream, std::move(committed)});
+}
+
+// A round that starts a resumed request again counts as one with an empty window: it yields a token.
+void Machine::CountCommit(Sequence* sequence, int32_t window_size, int32_t num_accepted,
+                          int32_t num_committed) {
+  sequence->num_retries = 0;
+  counters_.tokens_generated += num_committed;
+  if (sequence->num_output_tokens() == num_committed) {
+    counters_.prompt_tokens += sequence->prompt_length;
+    Observe(ObservationKind::kTimeToFirstToken, now_ - sequence->submitted_at);
+    sequence->first_token_at = now_;
+  } else {
+    Observe(ObservationKind::kInterToken, (now_ - sequence->last_commit_at) / num_committed,
+            num_committed);
+    const int64_t drafted = sequence->stats.drafted_tokens;
+    const int64_t accepted = sequence->stats.accepted_tokens;
+    CountRound(window_size, num_accepted, num_committed, sequence->speculation_on,
+               &sequence->stats);
+    const int64_t num_accepted_now = sequence->stats.accepted_tokens - accepted;
+    counters_.draft_tokens += sequence->stats.drafted_tokens - drafted;
+    counters_.accepted_tokens += num_accepted_now;
+    if (window_size > 0) ++counters_.num_drafts;
+    if (window_size == 0 && sequence->speculation_on) ++counters_.empty_windows;
+    std::vector<int64_t>& per_position = counters_.accepted_per_position;
+    if (static_cast<int64_t>(per_position.size()) < num_accepted_now) {
+      per_position.resize(num_accepted_now);
+    }
+    for (int64_t row = 0; row < num_accepted_now; ++row) ++per_position[row];
+  }
+  sequence->last_commit_at = now_;
+}
+
+}  // namespace mirrorsd::scheduler

@@ -1,0 +1,186 @@
+#pragma once
+// What the core remembers: requests, workers, and the rounds between them. Plain data; what may be done
+// with it is in machine.h. Pointers between the structs are cleared before what they point at goes.
+//
+//   Sequence ── one live request ──────────────▶ Worker (verifier): Lease, Cohort, Round
+//      └────── its tokens, drafting, deadlines ─▶ Worker (draft):    Lease
+
+#include <array>
+#include <cstdint>
+#include <list>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "common/ids.h"
+#include "common/request.h"
+#include "common/speculation_policy.h"
+#include "common/worker_messages.h"
+#include "scheduler/core/kv_ledger.h"
+
+namespace mirrorsd::scheduler {
+
+struct Worker;
+
+// waiting ──▶ starting ──▶ prefilling ──▶ decoding ──▶ (end)
+//    ▲ StartSequence  SequenceStarted  first token  │
+//    └────────── verifier lost, KV_EXHAUSTED ◀──────┘
+enum class Stage : uint8_t { kWaiting = 0, kStarting, kPrefilling, kDecoding };
+
+// The draft's continuation of one outcome. Serial speculation has one per sequence, that of the decided
+// outcome; it is worth something as long as `round_id` is the sequence's latest decided round.
+struct Rollout {
+  RoundId round_id = 0;  // 0: none was asked for
+  int32_t num_accepted = 0;
+  TokenId root_token = 0;
+  int32_t depth = 0;
+  int32_t path_length = 0;  // committed tokens before the round; progress acknowledges them
+  absl::Time sent_at;
+  int32_t num_received = 0;
+  std::vector<TokenId> tokens;  // as they come, from depth 0; cut at an id that the target does not have
+  bool answered = true;         // its last progress came
+  bool awaited = false;         // counted in Cohort::num_awaited
+};
+
+struct Drafting {
+  Worker* worker = nullptr;  // null: none assigned
+  SequenceId id = 0;         // at that worker
+  DraftSequenceState state = DraftSequenceState::kAbsent;
+  int32_t kv_length = 0;  // acknowledged; <= committed_length
+  bool retry_pending = false;
+  Rollout rollout;
+};
+
+struct Sequence {
+  uint64_t ordinal = 0;  // order of admission
+  ConnectionId stream = 0;
+  std::string request_id;
+  SamplingParameters sampling;
+  std::vector<TokenId> end_token_ids;
+  const SpeculationPolicy* policy = nullptr;
+  int32_t requested_window = 0;
+  bool speculation_on = false;
+
+  std::vector<TokenId> tokens;  // prompt and committed output
+  int32_t prompt_length = 0;
+  int32_t max_length = 0;  // prompt + max_tokens or the context, whichever is less; > tokens.size()
+  int32_t committed_length() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t remaining_tokens() const { return max_length - committed_length(); }
+  int32_t num_output_tokens() const { return committed_length() - prompt_length; }
+
+  Stage stage = Stage::kWaiting;
+  Worker* verifier = nullptr;  // null exactly while waiting
+  SequenceId verifier_id = 0;  // the sequence there
+  int32_t total_length = 0;    // committed_length when it was started there
+  int32_t prefilled_length = 0;
+  RoundId decided_round = 0;  // whose outcome ended with tokens.back(); 0: none at this verifier yet
+  int32_t decided_length = 0;  // committed length before that outcome
+  std::vector<TokenId> decided_window;
+  int32_t decided_accepted = 0;
+  int32_t item_index = -1;     // in the outstanding round
+  std::list<Sequence*>::iterator position;  // in Cohort::prefilling or Cohort::decoding
+
+  // While waiting: which numerics_id it is bound to ("" is any), and whether that has started.
+  std::string numerics_id;
+  bool was_placed = false;
+  uint64_t last_incarnation = 0;
+  bool queued = false;  // in the waiting lines (not: pausing before a retry)
+  int32_t num_retries = 0;
+
+  Drafting draft;
+
+  absl::Time submitted_at;
+  absl::Time first_token_at;
+  absl::Time last_commit_at;
+  absl::Duration queue_time;
+  SpeculationStats stats;
+};
+
+// What one worker incarnation holds for us: a sequence there, until SequenceEnded.
+struct Lease {
+  Sequence* sequence = nullptr;  // null: EndSequence was sent
+  int64_t blocks = 0;            // reserved in the verifier's ledger
+};
+
+struct RoundItem {
+  SequenceId id = 0;
+  Sequence* sequence = nullptr;  // null once the request has left this verifier
+  bool is_prefill = false;
+  int32_t begin = 0;
+  int32_t end = 0;
+  int32_t committed_length = 0;
+  std::vector<TokenId> window;
+  bool done = false;
+};
+
+struct Round {
+  RoundId id = 0;
+  absl::Time started_at;
+  int32_t num_rows = 0;
+  std::vector<RoundItem> items;
+  int32_t num_done = 0;
+  // Reports come in the order of the items as a rule; the index is built for those that do not.
+  absl::flat_hash_map<SequenceId, int32_t> index;
+};
+
+// The durations of the last rollouts, for the wait of a cohort.
+class RolloutTimes {
+ public:
+  static constexpr int kNum = 32;
+  void Add(absl::Duration duration) { times_[num_++ % kNum] = duration; }
+  int64_t num() const { return num_; }
+  absl::Duration Median() const;
+
+ private:
+  std::array<absl::Duration, kNum> times_;
+  int64_t num_ = 0;
+};
+
+// The sequences that go through rounds together. A verifier runs one cohort.
+struct Cohort {
+  std::list<Sequence*> prefilling;  // in order of arrival
+  std::list<Sequence*> decoding;    // those longest without a round first
+  std::optional<Round> round;       // outstanding at the worker
+  int32_t num_awaited = 0;          // rollouts that the next round waits for
+  bool waiting = false;             // a kDraftWindows deadline is set
+  absl::Time free_since;
+  RolloutTimes rollout_times;
+};
+
+struct Worker {
+  ConnectionId connection = 0;
+  Fence fence;
+  Hello hello;
+  bool draining = false;
+  bool dirty = false;  // in Machine::dirty_verifiers_
+  bool gone = false;   // removed in this step
+  absl::Time heard_at;
+  bool forgiven = false;  // silence was put down to ourselves once
+  SequenceId first_sequence_id = 0;  // ids below are of earlier incarnations
+  KvBlocks reported_blocks;
+
+  absl::flat_hash_map<SequenceId, Lease> leases;  // look-up; also ending ones
+  std::map<SequenceId, Sequence*> live;           // without the ending ones
+  std::set<SequenceId> ending;                    // the others
+
+  // Verifier.
+  KvLedger ledger;
+  Cohort cohort;
+  absl::Duration recent_round;  // smoothed, for the round's time limit
+
+  // Draft.
+  int32_t num_missed = 0;  // deadlines in a row
+  RoundId missed_round = 0;
+  bool late = false;
+  bool pool_full = false;  // it evicted a sequence; until one ends there
+
+  bool is_verifier() const { return hello.role == WorkerRole::kVerifier; }
+  int role_index() const { return is_verifier() ? 0 : 1; }
+};
+
+}  // namespace mirrorsd::scheduler

@@ -1,0 +1,13 @@
+#include "scheduler/policy/policies.h"
+
+namespace mirrorsd::scheduler {
+
+absl::Span<const SpeculationPolicy> Policies() {
+  static constexpr SpeculationPolicy kPolicies[] = {
+      {"no_speculation", SpeculationMode::kOff, DecideNoSpeculation},
+      {"fixed_window", SpeculationMode::kSerial, DecideFixedWindow},
+  };
+  return kPolicies;
+}
+
+}  // namespace mirrorsd::scheduler
