@@ -28,6 +28,7 @@ struct VerifierSessionOptions {
   WorkerLimits limits{.max_sequences = 256, .max_rows = 4096, .max_window = 16};
   std::string model_name;              // for people
   std::string vocabulary_fingerprint;  // of tokenizer.json; computed by the process
+  int32_t early_exit_layer = 0;        // layer after which the pass is cut; 0: not cut
   StepTimes step_times;                // as MeasureStepTimes() found; zero: not measured
   bool prefix_cache = true;            // look-up and insertion of full blocks
   engine::Clock* clock = nullptr;      // outlives the session; null: the host's

@@ -129,6 +129,13 @@ void BlockPool::Uncache(BlockId id) {
   block.tokens.clear();
 }
 
+void BlockPool::DropUnreferenced() {
+  for (; !evictable_.empty(); evictable_.pop_front()) {
+    Uncache(evictable_.front());
+    free_.push_back(evictable_.front());
+  }
+}
+
 absl::Status BlockPool::CheckInvariants() const {
   const auto wrong = [](BlockId id, const char* what) {
     return absl::InternalError(absl::StrCat("block ", id, ": ", what));

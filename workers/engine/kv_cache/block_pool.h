@@ -58,6 +58,9 @@ class BlockPool {
   // Shapes: tokens[block_tokens]
   BlockId Publish(BlockId block, std::optional<BlockId> parent, absl::Span<const TokenId> tokens);
 
+  // Forgets every cached prefix that no sequence holds.
+  void DropUnreferenced();
+
   int32_t reference_count(BlockId block) const;
   bool is_cached(BlockId block) const;
 

@@ -1,0 +1,333 @@
+#include "workers/draft/draft_session.h"
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "workers/draft/draft_batch.h"
+#include "workers/draft/draft_sequence.h"
+#include "workers/engine/engine.h"
+#include "workers/engine/sampling/sampler.h"
+#include "workers/session/worker_hello.h"
+
+namespace mirrorsd::workers {
+namespace {
+
+// Not used for so long, a sequence may be driven out by another that catches up.
+constexpr int64_t kIdleNs = 2'000'000'000;
+
+}  // namespace
+
+class DraftSession::State {
+ public:
+  State(engine::Engine* engine, DraftSessionOptions options, SessionProgress* progress)
+      : engine_(engine),
+        options_(std::move(options)),
+        clock_(options_.clock != nullptr ? options_.clock : &engine::MonotonicClock()),
+        limits_(CapToEngine(options_.limits, engine->info())),
+        progress_(progress),
+        sampler_(engine->info().vocabulary_size, 1),
+        batch_(&sequences_, &engine->blocks(),
+               BatchLimits{
+                   .max_rows = limits_.max_rows,
+                   .max_logits_rows = engine->info().max_logits_rows,
+                   .catch_up_chunk_tokens = std::max(1, options_.catch_up_chunk_tokens),
+                   .context_length = engine->info().context_length,
+                   .max_depth = limits_.max_window},
+               [this](DraftSequence* sequence) { Evict(sequence); }) {
+    ShowProgress();
+  }
+
+  Hello MakeHello(const std::string& name, const std::string& boot_id) const {
+    Hello hello = DescribeEngine(engine_->info());
+    hello.role = WorkerRole::kDraft;
+    hello.name = name;
+    hello.boot_id = boot_id;
+    if (!options_.model_name.empty()) hello.model_name = options_.model_name;
+    hello.vocabulary_fingerprint = options_.vocabulary_fingerprint;
+    hello.limits = limits_;
+    hello.blocks = CountBlocks(engine_->blocks());
+    hello.step_times = options_.step_times;
+    return hello;
+  }
+
+  void Reset() {
+    sequences_.clear();
+    reports_.clear();
+    engine_->blocks().DropUnreferenced();
+    ShowProgress();
+  }
+
+  void Apply(StartSequence& command);
+  void Apply(AppendTokens& command);
+  void Apply(StartRollout& command);
+  void Apply(EndSequence& command);
+  void Apply(StartVerify&) {}
+  void Apply(Drain&) {}
+
+  bool HasWork() const;
+  void Work(const Emit& emit);
+
+  StepTimes Measure() {
+    options_.step_times = workers::MeasureStepTimes(engine_, *clock_);
+    return options_.step_times;
+  }
+  void set_step_times(const StepTimes& times) { options_.step_times = times; }
+
+  void ShowProgress() {
+    progress_->SetBlocks(CountBlocks(engine_->blocks()));
+    progress_->SetNumSequences(static_cast<int64_t>(sequences_.size()));
+  }
+
+ private:
+  DraftSequence* Find(SequenceId sequence_id) {
+    const auto it = sequences_.find(sequence_id);
+    return it == sequences_.end() ? nullptr : &it->second;
+  }
+
+  void Report(DraftSequence* sequence);
+  void ReportAbsent(SequenceId sequence_id);
+  void SetState(DraftSequence* sequence, DraftSequenceState state);
+  void Evict(DraftSequence* sequence);
+  RolloutProgress MakeProgress(const DraftSequence& sequence) const;
+  void RunPass(const std::vector<BatchPart>& parts, const Emit& emit);
+  void Propose(DraftSequence* sequence, absl::Span<float> row, const Emit& emit);
+  void SendReports(const Emit& emit);
+
+  engine::Engine* engine_;
+  DraftSessionOptions options_;
+  engine::Clock* clock_;
+  WorkerLimits limits_;
+  SessionProgress* progress_;
+  engine::Sampler sampler_;
+  DraftSequences sequences_;
+  DraftBatch batch_;
+  std::deque<WorkerReport> reports_;
+};
+
+// ---- commands -------------------------------------------------------------------------------------
+
+void DraftSession::State::Apply(StartSequence& command) {
+  if (Find(command.sequence_id) != nullptr) return;
+  if (static_cast<int32_t>(sequences_.size()) >= limits_.max_sequences ||
+      command.prompt_length < 1 || command.total_length < command.prompt_length ||
+      command.total_length > engine_->info().context_length) {
+    return ReportAbsent(command.sequence_id);
+  }
+  DraftSequence sequence(command, &engine_->blocks());
+  sequence.last_used_ns = clock_->NowNs();
+  Report(&sequences_.emplace(command.sequence_id, std::move(sequence)).first->second);
+}
+
+void DraftSession::State::Apply(AppendTokens& command) {
+  DraftSequence* sequence = Find(command.sequence_id);
+  if (sequence == nullptr || sequence->Append(command)) return;
+  sequences_.erase(command.sequence_id);
+  ReportAbsent(command.sequence_id);
+}
+
+void DraftSession::State::Apply(StartRollout& command) {
+  DraftSequence* sequence = Find(command.sequence_id);
+  if (sequence == nullptr) return ReportAbsent(command.sequence_id);
+  // The same round adds roots, of which serial rollouts follow one; an older round is late.
+  if (command.round_id <= sequence->last_round_id) return;
+  const int64_t now_ns = clock_->NowNs();
+  sequence->last_used_ns = now_ns;
+  for (const RolloutRoot& root : command.roots) {
+    const int64_t path_length = int64_t{command.committed_length} + root.num_accepted + 1;
+    if (path_length > engine_->info().context_length) continue;
+    sequence->rollout.reset();
+    if (!sequence->Reconcile(command, root)) continue;
+    sequence->last_round_id = command.round_id;
+    sequence->rollout =
+        ActiveRollout{.round_id = command.round_id,
+                      .num_accepted = root.num_accepted,
+                      .root_token = *root.token,
+                      .depth = std::clamp(command.depth, 1, std::max(1, limits_.max_window)),
+                      .received_ns = now_ns};
+    return;
+  }
+  // No root fits what we know; say what that is, so that the next path can begin there.
+  Report(sequence);
+}
+
+void DraftSession::State::Apply(EndSequence& command) {
+  sequences_.erase(command.sequence_id);
+  ReportAbsent(command.sequence_id);
+}
+
+// ---- state ----------------------------------------------------------------------------------------
+
+void DraftSession::State::Report(DraftSequence* sequence) {
+  sequence->reported_length = sequence->acknowledged_length();
+  reports_.push_back(SequenceState{sequence->id(), sequence->state, sequence->reported_length,
+                                   CountBlocks(engine_->blocks())});
+}
+
+void DraftSession::State::ReportAbsent(SequenceId sequence_id) {
+  reports_.push_back(SequenceState{.sequence_id = sequence_id,
+                                   .state = DraftSequenceState::kAbsent,
+                                   .blocks = CountBlocks(engine_->blocks())});
+}
+
+void DraftSession::State::SetState(DraftSequence* sequence, DraftSequenceState state) {
+  if (sequence->state == state) return;
+  sequence->state = state;
+  Report(sequence);
+}
+
+void DraftSession::State::Evict(DraftSequence* sequence) {
+  if (sequence->rollout.has_value()) {
+    RolloutProgress progress = MakeProgress(*sequence);
+    progress.last = true;
+    reports_.push_back(std::move(progress));
+    sequence->rollout.reset();
+  }
+  sequence->DropKv();
+  SetState(sequence, DraftSequenceState::kEvicted);
+}
+
+// ---- work -----------------------------------------------------------------------------------------
+
+bool DraftSession::State::HasWork() const {
+  if (!reports_.empty()) return true;
+  for (const auto& [id, sequence] : sequences_) {
+    if (sequence.rollout.has_value()) return true;
+  }
+  return batch_.CanCatchUp(clock_->NowNs() - kIdleNs);
+}
+
+void DraftSession::State::SendReports(const Emit& emit) {
+  while (!reports_.empty()) {
+    WorkerReport report = std::move(reports_.front());
+    reports_.pop_front();
+    emit(std::move(report));
+  }
+}
+
+void DraftSession::State::Work(const Emit& emit) {
+  SendReports(emit);
+  std::vector<BatchPart> parts = batch_.NextRollouts();
+  if (parts.empty()) parts = batch_.NextCatchUp(clock_->NowNs() - kIdleNs);
+  SendReports(emit);  // evictions, before what they made room for
+  if (!parts.empty()) RunPass(parts, emit);
+  ShowProgress();
+  SendReports(emit);
+}
+
+void DraftSession::State::RunPass(const std::vector<BatchPart>& parts, const Emit& emit) {
+  const int64_t now_ns = clock_->NowNs();
+  std::vector<std::vector<TokenId>> tokens;
+  tokens.reserve(parts.size());
+  std::vector<engine::SequenceRows> rows;
+  for (const BatchPart& part : parts) {
+    DraftSequence* sequence = part.sequence;
+    if (sequence->rollout.has_value() && sequence->rollout->started_ns == 0) {
+      sequence->rollout->started_ns = now_ns;
+    }
+    if (part.num_rows == 0) continue;
+    tokens.push_back(sequence->PendingRows(part.num_rows, engine_->info().vocabulary_size));
+    rows.push_back({.token_ids = tokens.back(),
+                    .begin = sequence->kv_length(),
+                    .block_table = sequence->block_table(),
+                    .logits_begin = part.wants_token ? part.num_rows - 1 : part.num_rows});
+  }
+  absl::StatusOr<engine::Logits> logits = engine::Logits{};
+  if (!rows.empty()) logits = engine_->Run(rows);
+  progress_->CountRound();
+  int32_t logits_row = 0;
+  for (const BatchPart& part : parts) {
+    DraftSequence* sequence = part.sequence;
+    if (!logits.ok()) {
+      // The pass is void: nothing that it wrote may be believed.
+      Evict(sequence);
+      continue;
+    }
+    sequence->AdvanceKv(part.num_rows);
+    if (part.wants_token) {
+      Propose(sequence, logits->Row(logits_row++), emit);
+    } else if (!sequence->rollout.has_value() && sequence->num_pending() <= 1) {
+      SetState(sequence, DraftSequenceState::kReady);
+    } else if (!sequence->rollout.has_value()) {
+      SetState(sequence, DraftSequenceState::kCatchingUp);
+    }
+  }
+}
+
+RolloutProgress DraftSession::State::MakeProgress(const DraftSequence& sequence) const {
+  const ActiveRollout& rollout = *sequence.rollout;
+  RolloutProgress progress{.sequence_id = sequence.id(),
+                           .round_id = rollout.round_id,
+                           .num_accepted = rollout.num_accepted,
+                           .root_token = rollout.root_token,
+                           .first_depth = rollout.num_done,
+                           .started_at_ns = rollout.started_ns};
+  if (rollout.started_ns != 0) {
+    progress.times.queue_ns = rollout.started_ns - rollout.received_ns;
+    progress.times.rollout_ns = clock_->NowNs() - rollout.started_ns;
+  }
+  return progress;
+}
+
+void DraftSession::State::Propose(DraftSequence* sequence, absl::Span<float> row,
+                                  const Emit& emit) {
+  const size_t proposed_ids =
+      options_.max_proposed_tokens > 0
+          ? std::min<size_t>(row.size(), static_cast<size_t>(options_.max_proposed_tokens))
+          : row.size();
+  const absl::StatusOr<absl::Span<const Candidate>> ranked = sampler_.Rank(
+      sequence->sampling(), row.first(proposed_ids), std::max(1, options_.noise_top));
+  RolloutProgress progress = MakeProgress(*sequence);
+  ActiveRollout& rollout = *sequence->rollout;
+  if (ranked.ok()) {
+    const Candidate best = ranked->front();
+    progress.token_ids = {best.token};
+    progress.scores = {best.score};
+    sequence->AppendGuess(best.token);
+    ++rollout.num_done;
+  }
+  progress.last = !ranked.ok() || rollout.num_done == rollout.depth ||
+                  sequence->length() > engine_->info().context_length;
+  const bool last = progress.last;
+  emit(std::move(progress));
+  if (!last) return;
+  sequence->rollout.reset();
+  sequence->last_used_ns = clock_->NowNs();
+  const bool was_ready = sequence->state == DraftSequenceState::kReady;
+  sequence->state = DraftSequenceState::kReady;
+  // The scheduler sends paths from what it was last told: a block's worth of staleness is cheap.
+  if (!was_ready || sequence->acknowledged_length() >=
+                        sequence->reported_length + engine_->info().block_tokens) {
+    Report(sequence);
+  }
+}
+
+// ---- the public face ------------------------------------------------------------------------------
+
+DraftSession::DraftSession(engine::Engine* engine, DraftSessionOptions options)
+    : state_(std::make_unique<State>(engine, std::move(options), &progress_)) {}
+
+DraftSession::~DraftSession() = default;
+
+Hello DraftSession::MakeHello(const std::string& name, const std::string& boot_id) const {
+  return state_->MakeHello(name, boot_id);
+}
+
+void DraftSession::Reset() { state_->Reset(); }
+
+void DraftSession::Handle(WorkerCommand command) {
+  std::visit([this](auto& one) { state_->Apply(one); }, command);
+  state_->ShowProgress();
+}
+
+bool DraftSession::HasWork() const { return state_->HasWork(); }
+
+void DraftSession::Work(const Emit& emit) { state_->Work(emit); }
+
+StepTimes DraftSession::MeasureStepTimes() { return state_->Measure(); }
+
+void DraftSession::set_step_times(const StepTimes& times) { state_->set_step_times(times); }
+
+}  // namespace mirrorsd::workers
