@@ -1,11 +1,13 @@
 //! A chat template as transformers renders it: Jinja with trim_blocks, lstrip_blocks and loop controls, Python's
-//! methods on strings and dicts, json.dumps for tojson, raise_exception and strftime_now.
+//! methods on strings and dicts, json.dumps for tojson, raise_exception and strftime_now. Known to differ:
+//! tuples print as lists, and strings have no % operator.
 
 use std::fmt;
 use std::io;
 
-use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::value::{from_args, Kwargs, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
+use minijinja_contrib::pycompat::unknown_method_callback;
 use serde_json::Value as Json;
 
 use crate::abi::{self, Failure};
@@ -74,6 +76,55 @@ fn tojson(value: Value, kwargs: Kwargs) -> Result<String, Error> {
     let mut out = String::new();
     write_json(&value, &style, &mut out)?;
     Ok(out)
+}
+
+/// str.strip of whatever it is given, as Jinja2's trim.
+fn trim(value: Value, characters: Option<String>) -> String {
+    let text = str_of(&value);
+    match characters {
+        None => text.trim().to_string(),
+        Some(characters) => text.trim_matches(|c| characters.contains(c)).to_string(),
+    }
+}
+
+/// Jinja2 can loop over strings, dicts and undefined, but not over none and numbers. The same hold for
+/// its `sequence` test, which asks for a length and an index.
+fn is_iterable(value: &Value) -> bool {
+    matches!(
+        value.kind(),
+        ValueKind::Seq | ValueKind::Iterable | ValueKind::Map | ValueKind::String | ValueKind::Undefined
+    )
+}
+
+/// Methods of Python's str that minijinja-contrib lacks; everything else is left to it.
+fn method(state: &State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        match name {
+            "removeprefix" => {
+                let (prefix,): (&str,) = from_args(args)?;
+                return Ok(text.strip_prefix(prefix).unwrap_or(text).into());
+            }
+            "removesuffix" => {
+                let (suffix,): (&str,) = from_args(args)?;
+                return Ok(text.strip_suffix(suffix).unwrap_or(text).into());
+            }
+            "partition" => {
+                let (separator,): (&str,) = from_args(args)?;
+                let (before, after) = text.split_once(separator).unwrap_or((text, ""));
+                let separator = if before.len() < text.len() { separator } else { "" };
+                return Ok(Value::from_serialize([before, separator, after]));
+            }
+            "rsplit" if !args.is_empty() => {
+                let (separator, limit): (&str, Option<usize>) = from_args(args)?;
+                let mut parts: Vec<&str> =
+                    text.rsplitn(limit.map_or(usize::MAX, |n| n.saturating_add(1)), separator).collect();
+                parts.reverse();
+                return Ok(Value::from_serialize(&parts));
+            }
+            _ => {}
+        }
+    }
+    unknown_method_callback(state, value, name, args)
 }
 
 /// transformers' own {% generation %} tag marks what the assistant said and prints nothing: here it
@@ -174,9 +225,12 @@ impl ChatTemplate {
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_fuel(Some(MAX_FUEL));
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(method);
         environment.set_formatter(|out, _, value| out.write_str(&str_of(value)).map_err(Error::from));
         environment.add_filter("tojson", tojson);
+        environment.add_filter("trim", trim);
+        environment.add_test("iterable", is_iterable);
+        environment.add_test("sequence", is_iterable);
         environment.add_filter("string", |value: Value| str_of(&value));
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
