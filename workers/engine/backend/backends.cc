@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/error.h"
 #include "workers/engine/backend/cpu/naive/naive_backend.h"
+#include "workers/engine/backend/cpu/simd/simd_backend.h"
 
 namespace mirrorsd::engine {
 namespace {
@@ -24,6 +25,10 @@ struct Row {
 // The table of backends. A new device is one row here and one folder beside cpu/.
 const std::vector<Row>& Rows() {
   static const std::vector<Row>* const rows = new std::vector<Row>{
+      {"cpu", "vector kernels on the CPU", [](std::string*) { return cpu::SimdTarget(); },
+       [](const BackendOptions& options) -> absl::StatusOr<std::unique_ptr<Backend>> {
+         return cpu::MakeSimdBackend(options.num_threads);
+       }},
       {"naive", "scalar reference on the CPU, for tests", [](std::string*) { return std::string("scalar"); },
        [](const BackendOptions& options) -> absl::StatusOr<std::unique_ptr<Backend>> {
          return cpu::MakeNaiveBackend(options.num_threads);

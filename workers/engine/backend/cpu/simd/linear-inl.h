@@ -1,0 +1,196 @@
+// Per-target include of kernels.cc: x times a stored weight. Reference: NaiveBackend::Linear.
+//
+// One order for every row count: out[m][n] has one vector of partial sums; its lane l adds x[k] * w[k] for
+// k = l, l + lanes, l + 2 lanes, ... in that order, one fused multiply-add each, and in the end the lanes are
+// added in one tree. Tiles and blocks below only say which outputs are in registers at the same time and when a vector of
+// partial sums waits in memory; neither rounds.
+
+#if defined(MIRRORSD_SIMD_LINEAR_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef MIRRORSD_SIMD_LINEAR_INL_H_
+#undef MIRRORSD_SIMD_LINEAR_INL_H_
+#else
+#define MIRRORSD_SIMD_LINEAR_INL_H_
+#endif
+
+#include <cstdint>
+
+#include "workers/engine/backend/cpu/simd/kernels.h"
+#include "workers/engine/backend/cpu/simd/vector_math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mirrorsd::engine::cpu {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Registers: 32 with AVX-512, else 16.
+inline constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86;
+inline constexpr int64_t kMaxTileRows = kManyRegisters ? 6 : 4;
+// Outputs of a tile of `rows` rows; each divides kPanel.
+constexpr int64_t TileOutputs(int64_t rows) {
+  if (kManyRegisters) return rows <= 4 ? 6 : 4;
+  return rows <= 2 ? 6 : rows == 3 ? 4 : 3;
+}
+inline constexpr int64_t kPanel = 12;      // outputs whose partial sums wait in memory
+inline constexpr int64_t kRowBlock = 48;   // rows likewise
+inline constexpr int64_t kInputBlock = 512;
+// Inputs of a row block are cut only where they exceed this.
+inline constexpr int64_t kWholeInputBytes = 24 * 1024;
+
+// A range of k, in elements; `tail` elements follow after the last full vector (last block only).
+struct InputRange {
+  int64_t begin = 0;
+  int64_t end = 0;  // end - begin is a multiple of kLanes
+  int64_t tail = 0;
+};
+
+template <class Read, int64_t kRows, int64_t kOutputs>
+struct Tile {
+  using W = typename Read::T;
+  VF sums[kRows][kOutputs];
+
+  HWY_INLINE void Clear() {
+    for (int64_t m = 0; m < kRows; ++m) {
+      for (int64_t n = 0; n < kOutputs; ++n) sums[m][n] = hn::Zero(DF());
+    }
+  }
+
+  HWY_INLINE void Load(const float* partial, int64_t row_stride) {
+    for (int64_t m = 0; m < kRows; ++m) {
+      for (int64_t n = 0; n < kOutputs; ++n) {
+        sums[m][n] = hn::LoadU(DF(), partial + m * row_stride + n * kLanes);
+      }
+    }
+  }
+
+  HWY_INLINE void Store(float* partial, int64_t row_stride) const {
+    for (int64_t m = 0; m < kRows; ++m) {
+      for (int64_t n = 0; n < kOutputs; ++n) {
+        hn::StoreU(sums[m][n], DF(), partial + m * row_stride + n * kLanes);
+      }
+    }
+  }
+
+  HWY_INLINE void Accumulate(const float* x, int64_t x_stride, const W* w, int64_t w_stride,
+                             const InputRange& range) {
+    for (int64_t k = range.begin; k < range.end; k += kLanes) {
+      VF xs[kRows];
+      for (int64_t m = 0; m < kRows; ++m) xs[m] = hn::LoadU(DF(), x + m * x_stride + k);
+      for (int64_t n = 0; n < kOutputs; ++n) {
+        const VF wn = Read::Load(w + n * w_stride + k);
+        for (int64_t m = 0; m < kRows; ++m) sums[m][n] = hn::MulAdd(xs[m], wn, sums[m][n]);
+      }
+    }
+    if (range.tail == 0) return;
+    for (int64_t n = 0; n < kOutputs; ++n) {
+      const VF wn = LoadSome<Read>(w + n * w_stride + range.end, range.tail);
+      for (int64_t m = 0; m < kRows; ++m) {
+        const VF xm = LoadSome<ReadF32>(x + m * x_stride + range.end, range.tail);
+        sums[m][n] = hn::MulAdd(xm, wn, sums[m][n]);
+      }
+    }
+  }
+
+  HWY_INLINE void Finish(const float* bias, float* out, int64_t out_stride) const {
+    for (int64_t m = 0; m < kRows; ++m) {
+      for (int64_t n = 0; n < kOutputs; ++n) {
+        const float sum = Sum(sums[m][n]);
+        out[m * out_stride + n] = bias != nullptr ? sum + bias[n] : sum;
+      }
+    }
+  }
+};
+
+// What a tile does with its sums before and after a range of inputs.
+struct TilePlan {
+  InputRange range;
+  float* partial = nullptr;  // null: all inputs are in the range
+  bool first = true;
+  bool last = true;
+};
+
+template <class Read, int64_t kRows, int64_t kOutputs>
+HWY_NOINLINE void RunTile(const LinearArgs& args, int64_t m, int64_t n, const TilePlan& plan) {
+  constexpr int64_t kPartialStride = kPanel * kLanes;
+  Tile<Read, kRows, kOutputs> tile;
+  if (plan.first) {
+    tile.Clear();
+  } else {
+    tile.Load(plan.partial, kPartialStride);
+  }
+  tile.Accumulate(args.x + m * args.x_stride, args.x_stride,
+                  static_cast<const typename Read::T*>(args.weight) + n * args.weight_stride,
+                  args.weight_stride, plan.range);
+  if (plan.last) {
+    tile.Finish(args.bias == nullptr ? nullptr : args.bias + n, args.out + m * args.out_stride + n,
+                args.out_stride);
+  } else {
+    tile.Store(plan.partial, kPartialStride);
+  }
+}
+
+// Rows [m, m + kRows) and outputs [n_begin, n_end). `plan.partial` is that of (m, n_begin).
+template <class Read, int64_t kRows>
+HWY_INLINE void RunRowTile(const LinearArgs& args, int64_t m, int64_t n_begin, int64_t n_end,
+                           TilePlan plan) {
+  constexpr int64_t kOutputs = TileOutputs(kRows);
+  int64_t n = n_begin;
+  for (; n + kOutputs <= n_end; n += kOutputs) {
+    RunTile<Read, kRows, kOutputs>(args, m, n, plan);
+    if (plan.partial != nullptr) plan.partial += kOutputs * kLanes;
+  }
+  for (; n < n_end; ++n) {
+    RunTile<Read, kRows, 1>(args, m, n, plan);
+    if (plan.partial != nullptr) plan.partial += kLanes;
+  }
+}
+
+// Rows [m_begin, m_end) in tiles of as equal a height as possible.
+template <class Read>
+HWY_INLINE void RunRows(const LinearArgs& args, int64_t m_begin, int64_t m_end, int64_t n_begin,
+                        int64_t n_end, const TilePlan& block_plan) {
+  int64_t num_tiles = (m_end - m_begin + kMaxTileRows - 1) / kMaxTileRows;
+  for (int64_t m = m_begin; m < m_end; --num_tiles) {
+    const int64_t rows = (m_end - m + num_tiles - 1) / num_tiles;
+    TilePlan plan = block_plan;
+    if (plan.partial != nullptr) plan.partial += (m - m_begin) * kPanel * kLanes;
+    switch (rows) {
+      case 1: RunRowTile<Read, 1>(args, m, n_begin, n_end, plan); break;
+      case 2: RunRowTile<Read, 2>(args, m, n_begin, n_end, plan); break;
+      case 3: RunRowTile<Read, 3>(args, m, n_begin, n_end, plan); break;
+      case 4: RunRowTile<Read, 4>(args, m, n_begin, n_end, plan); break;
+      case 5: RunRowTile<Read, HWY_MIN(5, kMaxTileRows)>(args, m, n_begin, n_end, plan); break;
+      default: RunRowTile<Read, HWY_MIN(6, kMaxTileRows)>(args, m, n_begin, n_end, plan); break;
+    }
+    m += rows;
+  }
+}
+
+template <class Read>
+void Linear(const LinearArgs& args) {
+  HWY_ALIGN float partial[kRowBlock * kPanel * kLanes];
+  const int64_t full = args.num_inputs / kLanes * kLanes;
+  const int64_t tail = args.num_inputs - full;
+  for (int64_t m = 0; m < args.num_rows; m += kRowBlock) {
+    const int64_t m_end = HWY_MIN(m + kRowBlock, args.num_rows);
+    const bool whole =
+        (m_end - m) * args.num_inputs * static_cast<int64_t>(sizeof(float)) <= kWholeInputBytes;
+    for (int64_t n = 0; n < args.num_outputs; n += kPanel) {
+      const int64_t n_end = HWY_MIN(n + kPanel, args.num_outputs);
+      if (whole || full <= kInputBlock) {
+        RunRows<Read>(args, m, m_end, n, n_end, {{0, full, tail}});
+        continue;
+      }
+      for (int64_t k = 0; k < full; k += kInputBlock) {
+        const bool last = k + kInputBlock >= full;
+        const InputRange range{k, last ? full : k + kInputBlock, last ? tail : 0};
+        RunRows<Read>(args, m, m_end, n, n_end, {range, partial, k == 0, last});
+      }
+    }
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mirrorsd::engine::cpu
+HWY_AFTER_NAMESPACE();
+
+#endif  // MIRRORSD_SIMD_LINEAR_INL_H_
