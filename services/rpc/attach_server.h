@@ -4,7 +4,7 @@
 // Not the fleet: whether a worker is welcome, late or lost is decided elsewhere. A message that does not
 // validate closes its own stream with that error.
 //
-// Thread rule: Welcome, Refuse, Send, Close from any thread, those of one connection in one order (one
+// Thread rule: Greet, Refuse, Send, Flush, Close from any thread, those of one connection in one order (one
 // thread); the handler is called from gRPC's threads and must not block.
 
 #include <cstddef>
@@ -39,6 +39,8 @@ struct AttachServerOptions {
   size_t max_pending_commands = 16384;  // of one stream, not yet taken by gRPC
   size_t max_pending_bytes = 64 << 20;  // likewise, encoded
   absl::Duration hello_timeout = absl::Seconds(10);
+  // How long the end of a stream may wait for a worker that does not read, before it is cut off.
+  absl::Duration end_grace = absl::Seconds(1);
 };
 
 class AttachServer {
@@ -52,12 +54,13 @@ class AttachServer {
   grpc::Service* service();
 
   // The answer to a Hello, once. A connection that is gone is a no-op here and below.
-  void Welcome(ConnectionId connection, const struct Welcome& welcome);
+  void Greet(ConnectionId connection, const Welcome& welcome);
   void Refuse(ConnectionId connection, const Refused& refused);  // and ends the stream
 
-  // Queues a command. False: the queue was full and the command is dropped; the stream is late. True where
-  // the connection is gone: its OnDetached is on its way.
+  // Queues a command; Flush lets what was queued go, as one message. False: the queue was full and the
+  // command is dropped; the stream is late. True where the connection is gone: its OnDetached is on its way.
   bool Send(ConnectionId connection, const Fence& fence, const WorkerCommand& command);
+  void Flush(ConnectionId connection);
 
   // Ends the stream with `status`, at once: what waits is dropped. OnDetached follows.
   void Close(ConnectionId connection, const absl::Status& status);

@@ -30,8 +30,9 @@ class SubmitHandler {
   virtual bool OnSubmit(ConnectionId stream, SubmitRequest request) = 0;
   // The client left, or was too slow, before the stream's end was sent. At most once, after OnSubmit.
   virtual void OnCancelled(ConnectionId stream) = 0;
-  // `reply` may be called later and from any thread, once. False: no room.
-  virtual bool OnDescribe(std::function<void(const CellDescription&)> reply) = 0;
+  // `reply` is called once, later and from any thread; with null where there will be no answer. False: no
+  // room, and `reply` is not called.
+  virtual bool OnDescribe(std::function<void(const CellDescription*)> reply) = 0;
 };
 
 struct SubmitServerOptions {
@@ -52,7 +53,7 @@ class SubmitServer {
   grpc::Service* service();
 
   // With `committed.finish` set, ends the stream with OK behind it. A stream that is gone is a no-op.
-  void Send(ConnectionId stream, Committed committed);
+  void Send(ConnectionId stream, const Committed& committed);
 
   // Ends the stream with an error, behind what was sent before.
   void Fail(ConnectionId stream, const absl::Status& status);

@@ -75,7 +75,7 @@ class WorkerHost final : private AttachListener {
   void OnDetached(const absl::Status& status) override;
 
   void Take(Message&& message);
-  void Redial();
+  void TakeDetached(const absl::Status& status);
   void WorkOnce();
   void EndIfDrained();
   void SetOver(const absl::Status& status);
@@ -89,8 +89,6 @@ class WorkerHost final : private AttachListener {
   // The actor's own.
   std::optional<Fence> fence_;
   bool draining_ = false;
-  bool started_ = false;
-  std::vector<WorkerReport> reports_;
 
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -68,15 +68,7 @@ void ParseHeartbeat(const pb::Heartbeat& message, const Field& field, Checks* ch
   checks->NotNegative(Field(field, "num_rounds_done"), message.num_rounds_done());
   heartbeat->sent_at_ns = message.sent_at_ns();
   heartbeat->num_rounds_done = message.num_rounds_done();
-  // The counts are read one by one while the worker works: their sum may be off for a moment.
-  const Field blocks(field, "blocks");
-  checks->InRange(Field(blocks, "total"), message.blocks().total(), 0, kMaxKvBlocks);
-  checks->InRange(Field(blocks, "free"), message.blocks().free(), 0, message.blocks().total());
-  checks->InRange(Field(blocks, "evictable"), message.blocks().evictable(), 0,
-                  message.blocks().total());
-  heartbeat->blocks = {.total = message.blocks().total(),
-                       .free = message.blocks().free(),
-                       .evictable = message.blocks().evictable()};
+  Parse(message.blocks(), Field(field, "blocks"), checks, &heartbeat->blocks);
 }
 
 // Parses one alternative of a oneof into a variant.

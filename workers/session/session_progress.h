@@ -2,6 +2,7 @@
 // What a worker process tells in its heartbeats, kept by the session as it works: how far it has come and
 // how full its block pool is. Written by the session's thread, read from any thread.
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -25,11 +26,12 @@ class SessionProgress {
   // Rounds (verifier) or depths and chunks (draft) since the process started; a Reset does not clear it.
   int64_t num_rounds_done() const { return num_rounds_done_.load(std::memory_order_relaxed); }
   int64_t num_sequences() const { return num_sequences_.load(std::memory_order_relaxed); }
-  // The three counts are read one by one: they may be of neighbouring moments.
+  // The three counts are read one by one and may be of neighbouring moments; cut so that they add up.
   KvBlocks blocks() const {
-    return KvBlocks{.total = total_.load(std::memory_order_relaxed),
-                    .free = free_.load(std::memory_order_relaxed),
-                    .evictable = evictable_.load(std::memory_order_relaxed)};
+    const int64_t total = total_.load(std::memory_order_relaxed);
+    const int64_t free = std::min(free_.load(std::memory_order_relaxed), total);
+    const int64_t evictable = std::min(evictable_.load(std::memory_order_relaxed), total - free);
+    return KvBlocks{.total = total, .free = free, .evictable = evictable};
   }
   Heartbeat MakeHeartbeat(int64_t now_ns) const {
     return Heartbeat{

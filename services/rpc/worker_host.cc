@@ -1,0 +1,116 @@
+#include "services/rpc/worker_host.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "common/error.h"
+
+namespace mirrorsd::rpc {
+namespace {
+
+// Commands wait here while the session computes. What the scheduler may have under way is bounded by the
+// limits of the Hello; more than this is a scheduler gone wrong, and the stream is dropped.
+constexpr size_t kMailboxBatches = 65536;
+constexpr size_t kControlReserve = 1024;
+
+}  // namespace
+
+WorkerHost::WorkerHost(HostedSession session, AttachClientOptions client)
+    : session_(std::move(session)), actor_("session", kMailboxBatches, kControlReserve) {
+  client.heartbeat = session_.heartbeat;
+  AttachListener* const listener = this;
+  client_ = std::make_unique<AttachClient>(listener, std::move(client));
+}
+
+WorkerHost::~WorkerHost() { Stop(); }
+
+void WorkerHost::Start() {
+  actor_.Start({
+      .on_message = [this](Message&& message) { Take(std::move(message)); },
+      .next_deadline =
+          [this] { return session_.has_work() ? absl::InfinitePast() : absl::InfiniteFuture(); },
+      .on_time = [this](absl::Time) { WorkOnce(); },
+  });
+  actor_.PushControl(Detached{absl::OkStatus()});  // not attached yet: dial
+}
+
+void WorkerHost::Drain() { actor_.PushControl(DrainAsked{}); }
+
+std::optional<absl::Status> WorkerHost::WaitUntilOver(absl::Duration timeout) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const auto deadline =
+      std::chrono::steady_clock::now() +
+      absl::ToChronoNanoseconds(std::min<absl::Duration>(timeout, absl::Hours(24 * 365)));
+  changed_.wait_until(lock, deadline, [this] { return over_.has_value(); });
+  return over_;
+}
+
+void WorkerHost::Stop() {
+  SetOver(absl::CancelledError("the worker was stopped"));
+  client_->Stop();
+  actor_.Stop();
+  attached_.store(false);
+}
+
+void WorkerHost::OnWelcome(const Fence& fence) { actor_.PushControl(Welcomed{fence}); }
+
+bool WorkerHost::OnCommands(const Fence& fence, std::vector<WorkerCommand> commands) {
+  return actor_.Push(Commanded{fence, std::move(commands)});
+}
+
+void WorkerHost::OnDetached(const absl::Status& status) {
+  attached_.store(false);
+  actor_.PushControl(Detached{status});
+}
+
+void WorkerHost::Take(Message&& message) {
+  if (auto* commanded = std::get_if<Commanded>(&message)) {
+    if (fence_ != commanded->fence) return;
+    for (WorkerCommand& command : commanded->commands) session_.handle(std::move(command));
+    if (!session_.has_work()) EndIfDrained();
+  } else if (auto* welcomed = std::get_if<Welcomed>(&message)) {
+    fence_ = welcomed->fence;
+    attached_.store(true);
+    num_attachments_.fetch_add(1);
+    if (draining_) client_->Send(*fence_, {mirrorsd::Drain{}});
+  } else if (auto* detached = std::get_if<Detached>(&message)) {
+    TakeDetached(detached->status);
+  } else {
+    draining_ = true;
+    if (fence_.has_value()) client_->Send(*fence_, {mirrorsd::Drain{}});
+    EndIfDrained();
+  }
+}
+
+void WorkerHost::TakeDetached(const absl::Status& status) {
+  fence_.reset();
+  attached_.store(false);
+  session_.reset();
+  const std::optional<ErrorInfo> info = GetErrorInfo(status);
+  if (info.has_value() && !info->retryable) return SetOver(status);
+  EndIfDrained();
+  // A new attachment starts with an empty session, and its Hello says so.
+  client_->Dial(session_.make_hello());
+}
+
+void WorkerHost::WorkOnce() {
+  // A report leaves at once: an early exit must not wait for the rest of its round.
+  session_.work([this](WorkerReport report) {
+    if (fence_.has_value()) client_->Send(*fence_, {std::move(report)});
+  });
+  EndIfDrained();
+}
+
+void WorkerHost::EndIfDrained() {
+  if (draining_ && session_.num_sequences() == 0 && !session_.has_work()) SetOver(absl::OkStatus());
+}
+
+void WorkerHost::SetOver(const absl::Status& status) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (over_.has_value()) return;
+  over_ = status;
+  changed_.notify_all();
+}
+
+}  // namespace mirrorsd::rpc
