@@ -101,7 +101,9 @@ void Machine::StartRollout(Sequence* sequence, int32_t depth) {
   rollout.awaited = !draft.worker->late;
   if (rollout.awaited) ++sequence->verifier->cohort.num_awaited;
 
+  // The draft may drop what it holds beyond the path, so no more counts as acknowledged.
   const int32_t path_offset = std::min(draft.kv_length, sequence->decided_length);
+  draft.kv_length = path_offset;
   mirrorsd::StartRollout command;
   command.sequence_id = draft.id;
   command.round_id = rollout.round_id;
