@@ -7,7 +7,7 @@ set(MIRRORSD_CARGO_TARGET_DIR ${PROJECT_SOURCE_DIR}/build/cargo CACHE PATH
     "Where cargo builds; shared between build directories")
 set(_mirrorsd_cargo_min 1.85)
 
-# Sets CARGO_VERSION_OUT in the caller: the version of this cargo, or empty if it does not run.
+# Sets `out` in the caller: the version of this cargo, or empty if it does not run.
 function(_mirrorsd_cargo_version cargo out)
   execute_process(COMMAND ${cargo} --version OUTPUT_VARIABLE _text ERROR_QUIET RESULT_VARIABLE _rc)
   set(_version "")
@@ -37,7 +37,8 @@ function(_mirrorsd_find_cargo)
     endif()
     _mirrorsd_cargo_version(${_candidate} _version)
     if(_version VERSION_GREATER_EQUAL _mirrorsd_cargo_min)
-      set(MIRRORSD_CARGO ${_candidate} CACHE FILEPATH "cargo, ${_mirrorsd_cargo_min} or newer" FORCE)
+      set(MIRRORSD_CARGO ${_candidate} CACHE FILEPATH
+          "cargo, ${_mirrorsd_cargo_min} or newer" FORCE)
       message(STATUS "Found cargo ${_version}: ${_candidate}")
       return()
     endif()
@@ -53,7 +54,8 @@ function(_mirrorsd_find_cargo)
 endfunction()
 
 # mirrorsd_rust_library(NAME CRATE dir ARCHIVE libx.a SOURCES Cargo.toml src/lib.rs ...)
-# Makes the imported target mirrorsd::NAME. SOURCES are relative to CRATE and decide when cargo runs again.
+# Makes the imported target mirrorsd::NAME. SOURCES are relative to CRATE; cargo runs again when one
+# of them changed.
 function(mirrorsd_rust_library name)
   cmake_parse_arguments(ARG "" "CRATE;ARCHIVE" "SOURCES" ${ARGN})
   _mirrorsd_find_cargo()
@@ -61,8 +63,8 @@ function(mirrorsd_rust_library name)
   list(TRANSFORM ARG_SOURCES PREPEND ${_crate}/ OUTPUT_VARIABLE _sources)
   set(_archive ${MIRRORSD_CARGO_TARGET_DIR}/release/${ARG_ARCHIVE})
   set(_stamp ${CMAKE_CURRENT_BINARY_DIR}/${name}.stamp)
-  # Beside a cargo that is not in the path lies the rustc that fits it. Flags of our own C and C++ must
-  # not reach the crates' C code: the archive is shared between presets.
+  # Beside a cargo that is not in the path lies the rustc that fits it. Flags of our own C and C++
+  # must not reach the crates' C code: the archive is shared between presets.
   get_filename_component(_tools ${MIRRORSD_CARGO} DIRECTORY)
   add_custom_command(OUTPUT ${_stamp} BYPRODUCTS ${_archive}
     COMMAND ${CMAKE_COMMAND} -E env --unset=CFLAGS --unset=CXXFLAGS --unset=CARGO_TARGET_DIR
@@ -78,4 +80,16 @@ function(mirrorsd_rust_library name)
                         INTERFACE_LINK_LIBRARIES "Threads::Threads;${CMAKE_DL_LIBS};m")
   add_dependencies(mirrorsd_${name} mirrorsd_${name}_build)
   add_library(mirrorsd::${name} ALIAS mirrorsd_${name})
+endfunction()
+
+# mirrorsd_rust_test(NAME CRATE dir): a ctest entry that runs the crate's unit tests on the release profile,
+# whose dependencies are already built.
+function(mirrorsd_rust_test name)
+  cmake_parse_arguments(ARG "" "CRATE" "" ${ARGN})
+  get_filename_component(_tools ${MIRRORSD_CARGO} DIRECTORY)
+  add_test(NAME ${name}
+    COMMAND ${CMAKE_COMMAND} -E env --unset=CFLAGS --unset=CXXFLAGS --unset=CARGO_TARGET_DIR
+            "PATH=${_tools}:$ENV{PATH}" ${MIRRORSD_CARGO} test --release --locked --quiet
+            --manifest-path ${ARG_CRATE}/Cargo.toml --target-dir ${MIRRORSD_CARGO_TARGET_DIR})
+  set_tests_properties(${name} PROPERTIES LABELS unit TIMEOUT 600)
 endfunction()

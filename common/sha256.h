@@ -1,6 +1,6 @@
 #pragma once
-// SHA-256 (FIPS 180-4), for fingerprints of vocabularies and models. Not for secrets: nothing here runs in
-// constant time. One object per digest, one thread at a time.
+// SHA-256 (FIPS 180-4), for fingerprints of vocabularies and models. Not for secrets: nothing here
+// runs in constant time. One object per digest, one thread at a time.
 
 #include <array>
 #include <cstddef>

@@ -70,7 +70,7 @@ absl::Status FindInConfig(const Json& config, const std::string& path, Sources* 
   for (const Json& named : *found) {
     if (!named.is_object() || !named.value("name", Json()).is_string() ||
         !named.value("template", Json()).is_string()) {
-      return BadFile(path, "chat_template: every entry of the list must have a name and a template");
+      return BadFile(path, "chat_template: every entry of the list needs a name and a template");
     }
     const std::string name = named["name"].get<std::string>();
     const std::string source = named["template"].get<std::string>();

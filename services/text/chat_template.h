@@ -1,7 +1,8 @@
 #pragma once
-// A model's chat template: messages in, the prompt's text out, as transformers' apply_chat_template gives
-// it. The text already has the begin token, so it is encoded with add_special_tokens = false. Not a parser
-// of what the model answers. Immutable; every method may be called from any number of threads.
+// A model's chat template: messages in, the prompt's text out, as transformers' apply_chat_template
+// gives it. The text already has the begin token, so it is encoded with add_special_tokens = false.
+// Not a parser of what the model answers. Immutable; every method may be called from any number of
+// threads.
 
 #include <map>
 #include <memory>
@@ -53,7 +54,7 @@ class ChatTemplate {
                                                                    const std::string& model_dir);
 
   // Errors:  InvalidField("messages") with the template's own message if it calls raise_exception;
-  //          InvalidField of messages, tools or chat_template_kwargs if they are not what they must be
+  //          InvalidField of messages, tools or chat_template_kwargs if they are of another form
   absl::StatusOr<std::string> Render(const ChatInput& input) const;
 
  private:

@@ -26,7 +26,8 @@ class Reader {
     const Json* value = Find(key);
     if (value == nullptr) return std::nullopt;
     const std::string range =
-        absl::StrCat(low_is_allowed ? "" : "above ", low, low_is_allowed ? " to " : ", at most ", high);
+        low_is_allowed ? absl::StrCat(low, " to ", high)
+                       : absl::StrCat("above ", low, ", at most ", high);
     const double number = value->is_number() ? value->get<double>() : 0.0;
     if (!value->is_number() || !(number <= high) ||
         !(low_is_allowed ? number >= low : number > low)) {

@@ -1,6 +1,7 @@
 #pragma once
-// What a model folder says about how the model is to be sampled: generation_config.json, and where it names
-// no end token, config.json. Defaults only: a request overrides each. Plain data and pure parsing.
+// What a model folder says about how the model is to be sampled: generation_config.json, and where
+// it names no end token, config.json. Defaults only: a request overrides each. Plain data and pure
+// parsing.
 
 #include <cstdint>
 #include <optional>
@@ -13,13 +14,13 @@
 
 namespace mirrorsd::text {
 
-// An unset value is one that the file does not state (or states as null): the neutral value holds then,
-// not the default of transformers' GenerationConfig (top_k 50, for one). vLLM does the same.
+// An unset value is one that the file does not state (or states as null): the neutral value holds
+// then, not the default of transformers' GenerationConfig (top_k 50, for one). vLLM does the same.
 struct GenerationConfig {
   std::vector<TokenId> end_token_ids;  // in the file's order, without repeats
   std::optional<TokenId> begin_token_id;
-  // 0 if do_sample is false. vLLM does not read do_sample; transformers, whose word it is, takes it to
-  // mean greedy, and so do we where a file states it. A file without it keeps its temperature.
+  // 0 if do_sample is false. vLLM does not read do_sample; transformers, whose word it is, takes it
+  // to mean greedy, and so do we where a file states it. A file without it keeps its temperature.
   std::optional<float> temperature;
   std::optional<int32_t> top_k;  // 0: off
   std::optional<float> top_p;

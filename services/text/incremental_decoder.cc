@@ -13,8 +13,8 @@ bool EndsWith(std::string_view text, std::string_view end) {
   return text.size() >= end.size() && text.substr(text.size() - end.size()) == end;
 }
 
-// What `text` has beyond `before`. A decoder that rewrites what it already said has no right answer;
-// then the new text goes out from where the two differ.
+// What `text` has beyond `before`. A decoder that rewrites what it already said has no right
+// answer; then the new text goes out from where the two differ.
 std::string Beyond(const std::string& text, const std::string& before) {
   size_t common_bytes = 0;
   while (common_bytes < before.size() && common_bytes < text.size() &&

@@ -1,13 +1,13 @@
 #pragma once
-// Token ids in, one at a time; text out as soon as it is final, never a part of a character. All outputs
-// and Flush() together are exactly Tokenizer::Decode of all ids, broken UTF-8 included. The time for a
-// token does not depend on how many came before. Not for whole texts: Decode does that.
+// Token ids in, one at a time; text out as soon as it is final, never a part of a character. All
+// outputs and Flush() together are exactly Tokenizer::Decode of all ids, broken UTF-8 included. The
+// time for a token does not depend on how many came before. Not for whole texts: Decode does that.
 // One object per output stream; one thread at a time.
 //
 // What is held back until more tokens come:
 //   byte-level BPE    the first bytes of an unfinished character;
-//   byte fallback     a run of byte tokens that is good UTF-8 so far: the reference turns the whole run
-//                     into U+FFFD, a mark per byte, if its end is broken;
+//   byte fallback     a run of byte tokens that is good UTF-8 so far: the reference turns the whole
+//                     run into U+FFFD, a mark per byte, if its end is broken;
 //   any other decoder while the text ends in U+FFFD, at most 16 tokens.
 
 #include <cstdint>
@@ -50,8 +50,8 @@ class IncrementalDecoder {
   bool run_is_broken_ = false;
   uint32_t spaces_to_strip_ = 0;
 
-  // kWindowed: window_ ends with the tokens whose text is not out yet; those before it are context, and
-  // context_text_ is their text.
+  // kWindowed: window_ ends with the tokens whose text is not out yet; those before it are context,
+  // and context_text_ is their text.
   std::vector<TokenId> window_;
   size_t num_context_ = 0;
   std::string context_text_;

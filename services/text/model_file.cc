@@ -52,8 +52,9 @@ absl::StatusOr<std::string> ReadModelFile(const std::string& model_dir, const st
       ReadOptionalModelFile(model_dir, name, max_bytes);
   if (!content.ok()) return content.status();
   if (!content->has_value()) {
-    return MissingFile(ModelFilePath(model_dir, name),
-                       absl::StrCat("not found; a Hugging Face model folder needs it ", needed_for));
+    return MissingFile(
+        ModelFilePath(model_dir, name),
+        absl::StrCat("not found; a Hugging Face model folder needs it ", needed_for));
   }
   return **std::move(content);
 }

@@ -1,6 +1,6 @@
 #pragma once
-// Reads the small text files of a Hugging Face model folder whole, with a limit. Weights are not read
-// here. Blocks on the file system; callable from any thread.
+// Reads the small text files of a Hugging Face model folder whole, with a limit. Weights are not
+// read here. Blocks on the file system; callable from any thread.
 
 #include <cstddef>
 #include <optional>
@@ -22,7 +22,8 @@ absl::StatusOr<std::optional<std::string>> ReadOptionalModelFile(const std::stri
                                                                  const std::string& name,
                                                                  size_t max_bytes);
 
-// The same where the file must be there; `needed_for` completes "a Hugging Face model folder needs it ...".
+// The same where the file must be there; `needed_for` completes "a Hugging Face model folder needs
+// it ...".
 absl::StatusOr<std::string> ReadModelFile(const std::string& model_dir, const std::string& name,
                                           size_t max_bytes, const std::string& needed_for);
 

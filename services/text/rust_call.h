@@ -1,6 +1,6 @@
 #pragma once
-// What a call of the crate's C ABI gives back, owned, and its code as a Status. Only for the classes of
-// this folder. One thread at a time.
+// What a call of the crate's C ABI gives back, owned, and its code as a Status. Only for the
+// classes of this folder. One thread at a time.
 
 #include <cstdint>
 #include <string>

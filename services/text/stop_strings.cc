@@ -75,6 +75,8 @@ std::string StopStringMatcher::Feed(std::string_view text) {
   return ready;
 }
 
-std::string StopStringMatcher::Flush() { return match_.has_value() ? "" : std::exchange(held_, ""); }
+std::string StopStringMatcher::Flush() {
+  return match_.has_value() ? "" : std::exchange(held_, "");
+}
 
 }  // namespace mirrorsd::text

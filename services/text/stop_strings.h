@@ -1,8 +1,9 @@
 #pragma once
-// Finds stop strings in a text that arrives in pieces. What may still become a stop string is held back, so
-// that nothing of one is ever delivered; the result depends on the text alone, not on how it was cut. Of
-// several matches the one that ends first counts, and of those the longest. Not a tokenizer: a piece is
-// what IncrementalDecoder gave for one token. One object per output stream; one thread at a time.
+// Finds stop strings in a text that arrives in pieces. What may still become a stop string is held
+// back, so that nothing of one is ever delivered; the result depends on the text alone, not on how
+// it was cut. Of several matches the one that ends first counts, and of those the longest. Not a
+// tokenizer: a piece is what IncrementalDecoder gave for one token. One object per output stream;
+// one thread at a time.
 
 #include <cstddef>
 #include <cstdint>
@@ -33,8 +34,9 @@ class StopStringMatcher {
   // `stop_strings` pass ValidateStopStrings; none at all is fine.
   explicit StopStringMatcher(std::vector<std::string> stop_strings);
 
-  // Takes the next piece of text and returns what can be delivered now: all of it up to the match, if
-  // there is one, else all that cannot be the beginning of one. After a match nothing is delivered.
+  // Takes the next piece of text and returns what can be delivered now: all of it up to the match,
+  // if there is one, else all that cannot be the beginning of one. After a match nothing is
+  // delivered.
   std::string Feed(std::string_view text);
 
   // The text is over: what was held back is ordinary text.

@@ -47,7 +47,7 @@ constexpr size_t kRecordHeaderBytes = 9;  // {u32 id, u8 flags, u32 size}
 absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& model_dir) {
   absl::StatusOr<std::string> json = ReadModelFile(
       model_dir, "tokenizer.json", kMaxTokenizerFileBytes,
-      "to turn text into tokens (a tokenizer.model alone is not enough: convert it with transformers)");
+      "to turn text into tokens (tokenizer.model alone is not enough: convert it with transformers)");
   if (!json.ok()) return json.status();
   return Parse(*json, ModelFilePath(model_dir, "tokenizer.json"), FindRules(model_dir));
 }

@@ -1,7 +1,7 @@
 #pragma once
-// A model's tokenizer, from tokenizer.json as Hugging Face's `tokenizers` reads it: text to token ids and
-// back, what each token stands for, and the fingerprint of the vocabulary. Not the chat template
-// (chat_template.h), and not for streams: incremental_decoder.h gives text token by token.
+// A model's tokenizer, from tokenizer.json as Hugging Face's `tokenizers` reads it: text to token
+// ids and back, what each token stands for, and the fingerprint of the vocabulary. Not the chat
+// template (chat_template.h), and not for streams: incremental_decoder.h gives text token by token.
 // Immutable; every method may be called from any number of threads.
 
 #include <cstddef>
@@ -26,8 +26,9 @@ inline constexpr size_t kMaxDecodeTokens = size_t{4} << 20;
 // How tokens join to text; see text_abi.h.
 enum class DecodeScheme : uint8_t { kWindowed = 0, kBytes = 1, kByteRuns = 2 };
 
-// Which parts of tokenizer.json hold. transformers takes only vocabulary and merges of a Qwen2 model and
-// sets normalizer and word splitting itself; files of the Qwen team say the same, others may not.
+// Which parts of tokenizer.json hold. transformers takes only vocabulary and merges of a Qwen2
+// model and sets normalizer and word splitting itself; files of the Qwen team say the same, others
+// may not.
 enum class EncodingRules : uint8_t { kAsWritten = 0, kQwen2 = 1 };
 
 class Tokenizer {
@@ -46,9 +47,9 @@ class Tokenizer {
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  // Token ids of `text`. Special tokens written out in the text are recognised, as in the reference.
-  // `add_special_tokens` adds what the post-processor adds to a plain prompt (a begin token and the
-  // like); a rendered chat already has it and is encoded without.
+  // Token ids of `text`. Special tokens written out in the text are recognised, as in the
+  // reference. `add_special_tokens` adds what the post-processor adds to a plain prompt (a begin
+  // token and the like); a rendered chat already has it and is encoded without.
   // Errors:  InvalidField(field) for a text that is not UTF-8 or above kMaxTextBytes
   absl::StatusOr<std::vector<TokenId>> Encode(std::string_view text, bool add_special_tokens,
                                               const std::string& field = "text") const;
@@ -58,8 +59,8 @@ class Tokenizer {
   // Errors:  InvalidField("token_ids") for a negative id or more than kMaxDecodeTokens
   absl::StatusOr<std::string> Decode(absl::Span<const TokenId> ids, bool skip_special_tokens) const;
 
-  // SHA-256, in hexadecimal, over all tokens by increasing id: {u32 id, u8 special, u32 size, bytes}.
-  // Equal for two models exactly if an id means the same text to both.
+  // SHA-256, in hexadecimal, over all tokens by increasing id: {u32 id, u8 special, u32 size,
+  // bytes}. Equal for two models exactly if an id means the same text to both.
   const std::string& VocabularyFingerprint() const { return fingerprint_; }
 
   // The highest id plus one. A model's own vocabulary_size may be larger (padding).
@@ -68,8 +69,8 @@ class Tokenizer {
   bool Contains(TokenId id) const { return Find(id) != nullptr; }
   bool IsSpecial(TokenId id) const;
 
-  // What the token adds to a text, before the bytes of several tokens are read as UTF-8; empty for an
-  // id that no token has.
+  // What the token adds to a text, before the bytes of several tokens are read as UTF-8; empty for
+  // an id that no token has.
   std::string_view TokenBytes(TokenId id) const;
 
   // The special token that is written so, e.g. "</s>".

@@ -1,6 +1,7 @@
 #pragma once
-// UTF-8 one byte at a time: is a prefix of a character still good, and what does a stream of bytes read as
-// when broken sequences become U+FFFD. Not a Unicode library. Pure, or one thread at a time.
+// UTF-8 one byte at a time: is a prefix of a character still good, and what does a stream of bytes
+// read as when broken sequences become U+FFFD. Not a Unicode library. Pure, or one thread at a
+// time.
 
 #include <cstddef>
 #include <cstdint>
@@ -30,9 +31,10 @@ class Utf8State {
 size_t ValidUtf8Prefix(std::string_view bytes);
 inline bool IsValidUtf8(std::string_view bytes) { return ValidUtf8Prefix(bytes) == bytes.size(); }
 
-// Bytes in, whole characters out: the concatenation of all outputs is the text of all bytes with each
-// maximal broken part replaced by one U+FFFD, however the bytes are cut into pieces.
-// Source: Unicode 15, section 3.9, "U+FFFD substitution of maximal subparts"; as Rust's from_utf8_lossy.
+// Bytes in, whole characters out: the concatenation of all outputs is the text of all bytes with
+// each maximal broken part replaced by one U+FFFD, however the bytes are cut into pieces.
+// Source: Unicode 15, section 3.9, "U+FFFD substitution of maximal subparts"; as Rust's
+// from_utf8_lossy.
 class LossyUtf8Decoder {
  public:
   void Feed(std::string_view bytes, std::string* text);

@@ -1,12 +1,12 @@
 #pragma once
-// The C ABI of the Rust crate beside this header: Hugging Face tokenizers and Jinja chat templates. Written
-// by hand; src/lib.rs is its other half and the two are changed together. Not for use outside
-// services/text, whose C++ classes own the handles and turn codes into absl::Status.
+// The C ABI of the Rust crate beside this header: Hugging Face tokenizers and Jinja chat templates.
+// Written by hand; src/lib.rs is its other half and the two are changed together. Not for use
+// outside services/text, whose C++ classes own the handles and turn codes into absl::Status.
 //
-// Every text goes by pointer and size, need not end in a zero, and must be UTF-8 (checked here: anything
-// else is MIRRORSD_TEXT_INVALID). Every call catches panics. On any code but MIRRORSD_TEXT_OK, *error
-// holds a message for people and the outputs are left empty. Handles are immutable: any number of
-// threads may use one at a time, except for its free call.
+// Every text goes by pointer and size, need not end in a zero, and must be UTF-8 (checked here:
+// anything else is MIRRORSD_TEXT_INVALID). Every call catches panics. On any code but
+// MIRRORSD_TEXT_OK, *error holds a message for people and the outputs are left empty. Handles are
+// immutable: any number of threads may use one at a time, except for its free call.
 
 #include <stddef.h>
 #include <stdint.h>
@@ -21,7 +21,7 @@ typedef struct MirrorsdTextTemplate MirrorsdTextTemplate;
 enum {
   MIRRORSD_TEXT_OK = 0,
   MIRRORSD_TEXT_INVALID = 1,           // the file, the text or the ids were wrong
-  MIRRORSD_TEXT_RAISED = 2,            // the template called raise_exception: *error is its message alone
+  MIRRORSD_TEXT_RAISED = 2,            // the template's raise_exception: *error is its message alone
   MIRRORSD_TEXT_INVALID_MESSAGES = 3,  // the messages are not a JSON list of objects with a role
   MIRRORSD_TEXT_INVALID_TOOLS = 4,     // the tools are not a JSON list
   MIRRORSD_TEXT_PANIC = 5,             // a bug of the crate or of what it stands on
@@ -41,7 +41,8 @@ typedef struct {
 void mirrorsd_text_bytes_free(MirrorsdTextBytes bytes);
 void mirrorsd_text_ids_free(MirrorsdTextIds ids);
 
-// `json` is the content of tokenizer.json. Truncation and padding that it asks for are switched off.
+// `json` is the content of tokenizer.json. Truncation and padding that it asks for are switched
+// off.
 enum {
   MIRRORSD_TEXT_RULES_AS_WRITTEN = 0,
   MIRRORSD_TEXT_RULES_QWEN2 = 1,  // vocabulary and merges from the file, all else as Qwen2's
@@ -59,7 +60,8 @@ int32_t mirrorsd_text_decode(const MirrorsdTextTokenizer* tokenizer, const uint3
                              size_t num_ids, uint8_t skip_special_tokens, MirrorsdTextBytes* text,
                              MirrorsdTextBytes* error);
 
-// Whole vocabulary, by increasing id, as records {u32 id, u8 flags, u32 size, size bytes}, little-endian.
+// Whole vocabulary, by increasing id, as records {u32 id, u8 flags, u32 size, size bytes},
+// little-endian.
 enum {
   MIRRORSD_TEXT_TOKEN_SPECIAL = 1,  // left out by skip_special_tokens
   MIRRORSD_TEXT_TOKEN_BYTE = 2,     // a byte-fallback token: its one byte
@@ -71,7 +73,7 @@ int32_t mirrorsd_text_vocabulary(const MirrorsdTextTokenizer* tokenizer, Mirrors
 enum {
   MIRRORSD_TEXT_SCHEME_WINDOWED = 0,   // anything else: decode a window and compare
   MIRRORSD_TEXT_SCHEME_BYTES = 1,      // bytes are joined, then read as UTF-8 (byte-level BPE)
-  MIRRORSD_TEXT_SCHEME_BYTE_RUNS = 2,  // texts are joined; a run of byte tokens is UTF-8 or all U+FFFD
+  MIRRORSD_TEXT_SCHEME_BYTE_RUNS = 2,  // texts joined; a run of byte tokens is UTF-8 or all U+FFFD
 };
 typedef struct {
   int32_t scheme;
@@ -79,7 +81,8 @@ typedef struct {
 } MirrorsdTextDecodeScheme;
 MirrorsdTextDecodeScheme mirrorsd_text_decode_scheme(const MirrorsdTextTokenizer* tokenizer);
 
-// `source` is a Jinja template as transformers renders it: trim_blocks, lstrip_blocks, loop controls.
+// `source` is a Jinja template as transformers renders it: trim_blocks, lstrip_blocks, loop
+// controls.
 int32_t mirrorsd_text_template_compile(const uint8_t* source, size_t source_size,
                                        MirrorsdTextTemplate** chat_template,
                                        MirrorsdTextBytes* error);

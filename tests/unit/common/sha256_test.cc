@@ -1,4 +1,5 @@
-// SHA-256 against the vectors of NIST (FIPS 180-4 examples, CAVP short messages), however the input is cut.
+// SHA-256 against the vectors of NIST (FIPS 180-4 examples, CAVP short messages), however the input
+// is cut.
 
 #include "common/sha256.h"
 

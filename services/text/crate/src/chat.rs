@@ -1,6 +1,6 @@
-//! A chat template as transformers renders it: Jinja with trim_blocks, lstrip_blocks and loop controls, Python's
-//! methods on strings and dicts, json.dumps for tojson, raise_exception and strftime_now. Known to differ:
-//! tuples print as lists, and strings have no % operator.
+//! A chat template as transformers renders it: Jinja with trim_blocks, lstrip_blocks and loop
+//! controls, Python's methods on strings and dicts, json.dumps for tojson, raise_exception and
+//! strftime_now. Known to differ: tuples print as lists, and strings have no % operator.
 
 use std::fmt;
 use std::io;
@@ -330,8 +330,8 @@ mod tests {
 
     #[test]
     fn date_and_loop_controls() {
-        assert_eq!(render("{{ strftime_now('%d %b %Y') }}{% for i in [1,2,3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}", "{}")
-                       .unwrap(),
-                   "01 Jan 19701");
+        let source = "{{ strftime_now('%d %b %Y') }}\
+            {% for i in [1, 2, 3] %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}";
+        assert_eq!(render(source, "{}").unwrap(), "01 Jan 19701");
     }
 }

@@ -1,5 +1,5 @@
-// All pieces together are the whole decode, for tokens that no model would say: every golden tokenizer and
-// small ones of the rarer decoders, over random ids.
+// All pieces together are the whole decode, for tokens that no model would say: every golden
+// tokenizer and small ones of the rarer decoders, over random ids.
 
 #include "services/text/incremental_decoder.h"
 

@@ -44,8 +44,8 @@ TEST(StopStrings, FirstEndThenLongest) {
   EXPECT_EQ(self_overlap.Feed("aaaab!"), "aa");
 }
 
-// What the text alone says: the first end, of those the longest; else all but the longest suffix that
-// may become a stop string.
+// What the text alone says: the first end, of those the longest; else all but the longest suffix
+// that may become a stop string.
 struct Expected {
   std::string delivered;
   bool is_match = false;

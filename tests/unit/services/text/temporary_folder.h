@@ -1,5 +1,6 @@
 #pragma once
-// A folder with given files, gone with the object. For tests of what reads model folders; one thread.
+// A folder with given files, gone with the object. For tests of what reads model folders; one
+// thread.
 
 #include <filesystem>
 #include <fstream>

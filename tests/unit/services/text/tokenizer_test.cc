@@ -119,8 +119,8 @@ TEST(Tokenizer, TokensAreTheirBytes) {
   EXPECT_EQ(llama2->TokenBytes(332), " ");                 // the metaspace
 }
 
-// The fingerprint is what its comment says, by another way: nlohmann reads the file, GPT-2's table maps
-// the characters.
+// The fingerprint is what its comment says, by another way: nlohmann reads the file, GPT-2's table
+// maps the characters.
 TEST(Tokenizer, FingerprintIsOverSortedTokens) {
   const Json json = Json::parse(ReadTokenizerJson(kLlama2));
   std::map<uint32_t, std::pair<std::string, bool>> tokens;
