@@ -234,7 +234,8 @@ absl::Status Engine::AddTree(const SequenceRows& rows, const std::string& field)
   }
   for (size_t t = 0; t < count; ++t) {
     const int32_t begin = tree.ancestor_offsets[t], end = tree.ancestor_offsets[t + 1];
-    if (begin >= end || tree.ancestor_slots[end - 1] != tree.slots[t]) {
+    if (begin >= end || end > static_cast<int64_t>(tree.ancestor_slots.size()) ||
+        tree.ancestor_slots[end - 1] != tree.slots[t]) {
       return InvalidField(field, absl::StrCat("row ", t, " does not end its own ancestors"),
                           "each row's list ends with its own slot");
     }
