@@ -91,6 +91,8 @@ class DraftSession::State {
   void ReportAbsent(SequenceId sequence_id);
   void SetState(DraftSequence* sequence, DraftSequenceState state);
   void Evict(DraftSequence* sequence);
+  // Tells that nothing will come, so that nobody waits.
+  void RefuseRollout(const StartRollout& command);
   RolloutProgress MakeProgress(const DraftSequence& sequence) const;
   void RunPass(const std::vector<BatchPart>& parts, const Emit& emit);
   void Propose(DraftSequence* sequence, absl::Span<float> row, const Emit& emit);
@@ -130,7 +132,10 @@ void DraftSession::State::Apply(AppendTokens& command) {
 
 void DraftSession::State::Apply(StartRollout& command) {
   DraftSequence* sequence = Find(command.sequence_id);
-  if (sequence == nullptr) return ReportAbsent(command.sequence_id);
+  if (sequence == nullptr) {
+    RefuseRollout(command);
+    return ReportAbsent(command.sequence_id);
+  }
   // The same round adds roots, of which serial rollouts follow one; an older round is late.
   if (command.round_id <= sequence->last_round_id) return;
   const int64_t now_ns = clock_->NowNs();
@@ -150,7 +155,20 @@ void DraftSession::State::Apply(StartRollout& command) {
     return;
   }
   // No root fits what we know; say what that is, so that the next path can begin there.
+  RefuseRollout(command);
   Report(sequence);
+}
+
+void DraftSession::State::RefuseRollout(const StartRollout& command) {
+  for (const RolloutRoot& root : command.roots) {
+    if (!root.token.has_value()) continue;
+    reports_.push_back(RolloutProgress{.sequence_id = command.sequence_id,
+                                       .round_id = command.round_id,
+                                       .num_accepted = root.num_accepted,
+                                       .root_token = *root.token,
+                                       .last = true});
+    return;
+  }
 }
 
 void DraftSession::State::Apply(EndSequence& command) {

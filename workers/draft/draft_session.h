@@ -7,7 +7,9 @@
 //
 // Serial speculation: a rollout has one root, the decided outcome. Of several roots the first that can be
 // rolled out is, and nothing is said of the rest. A later StartRollout of a sequence replaces an earlier
-// one; what it had said stays said.
+// one; what it had said stays said. A rollout that cannot be done (an unknown sequence, a path that does
+// not join, the context's end) is answered at once by a progress without tokens that is the last, and by
+// the sequence's state.
 //
 // Progress is sent depth by depth (one message per token, `last` on the final one): the scheduler may use
 // what there is when its patience ends, and mirror rounds will want it so.
