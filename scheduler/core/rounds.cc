@@ -97,7 +97,7 @@ void Machine::StartRound(Worker* verifier) {
 int32_t Machine::ChunkReserve(const Worker& verifier) const {
   if (verifier.cohort.prefilling.empty()) return 0;
   const int32_t max_rows = verifier.hello.limits.max_rows;
-  return std::min(config_.max_prefill_rows_per_round, max_rows / 4);
+  return std::min({config_.max_prefill_rows_per_round, std::max(1, max_rows / 4), max_rows - 1});
 }
 
 // Those longest without a round first; where the rows do not suffice for all, they take turns.

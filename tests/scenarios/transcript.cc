@@ -1,0 +1,287 @@
+#include "tests/scenarios/transcript.h"
+
+#include <cstdlib>
+#include <map>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/time.h"
+#include "common/error.h"
+#include "scheduler/core/core.h"
+#include "scheduler/policy/policies.h"
+#include "tests/scenarios/printing.h"
+
+namespace mirrorsd::scheduler {
+namespace {
+
+// One input line: words, and key=value options among them.
+class Line {
+ public:
+  explicit Line(const std::string& text) {
+    for (const auto& word : absl::StrSplit(text, ' ', absl::SkipEmpty())) {
+      const std::pair<std::string, std::string> option =
+          absl::StrSplit(word, absl::MaxSplits('=', 1));
+      if (word.find('=') != absl::string_view::npos) {
+        options_[option.first] = option.second;
+      } else {
+        words_.emplace_back(word);
+      }
+    }
+  }
+  size_t num_words() const { return words_.size(); }
+  std::string Word(size_t i) const { return i < words_.size() ? words_[i] : ""; }
+  void Drop(size_t n) { words_.erase(words_.begin(), words_.begin() + n); }
+  bool Has(const std::string& key) const { return options_.count(key) > 0; }
+  std::string Text(const std::string& key, const std::string& otherwise) const {
+    const auto found = options_.find(key);
+    return found == options_.end() ? otherwise : found->second;
+  }
+  int64_t Number(const std::string& key, int64_t otherwise) const {
+    return Has(key) ? std::strtoll(options_.at(key).c_str(), nullptr, 10) : otherwise;
+  }
+  int64_t NumberAt(size_t i) const { return std::strtoll(Word(i).c_str(), nullptr, 10); }
+  absl::Duration Time(const std::string& key, absl::Duration otherwise) const {
+    absl::Duration duration = otherwise;
+    if (Has(key)) absl::ParseDuration(options_.at(key), &duration);
+    return duration;
+  }
+  // "1,2,3", or "9*40" for forty nines.
+  std::vector<TokenId> Tokens(const std::string& key) const {
+    const std::string text = Text(key, "");
+    std::vector<TokenId> tokens;
+    for (const auto& part : absl::StrSplit(text, ',', absl::SkipEmpty())) {
+      const std::pair<std::string, std::string> run = absl::StrSplit(part, absl::MaxSplits('*', 1));
+      const int64_t times = run.second.empty() ? 1 : std::strtoll(run.second.c_str(), nullptr, 10);
+      tokens.insert(tokens.end(), times, static_cast<TokenId>(std::strtol(run.first.c_str(), nullptr, 10)));
+    }
+    return tokens;
+  }
+
+ private:
+  std::vector<std::string> words_;
+  std::map<std::string, std::string> options_;
+};
+
+class Runner {
+ public:
+  // Returns false for a line that is not understood.
+  bool Run(const std::string& text, std::vector<std::string>* answers) {
+    Line line(text);
+    if (line.Word(0) == "config") return Configure(line);
+    if (core_ == nullptr) Configure(Line("config"));
+    if (line.Word(0) == "at") {
+      absl::Duration at;
+      if (!absl::ParseDuration(line.Word(1), &at)) return false;
+      now_ = absl::UnixEpoch() + at;
+      line.Drop(2);
+    }
+    if (line.Word(0) == "show") {
+      Show(answers);
+      return true;
+    }
+    std::optional<Event> event = Parse(line);
+    if (!event.has_value()) return false;
+    std::vector<Action> actions;
+    core_->Step(now_, *event, &actions);
+    core_->CheckInvariants();
+    core_->TakeObservations();
+    for (const Action& action : actions) answers->push_back(Print(action, names_));
+    for (const Action& action : actions) {
+      if (const auto* welcome = std::get_if<WelcomeWorker>(&action)) {
+        fences_[welcome->connection] = {welcome->welcome.scheduler_epoch,
+                                        welcome->welcome.incarnation};
+      }
+    }
+    return true;
+  }
+
+ private:
+  bool Configure(const Line& line) {
+    connections_.clear();
+    streams_.clear();
+    fences_.clear();
+    names_.clear();
+    next_connection_ = 1;
+    next_stream_ = 1001;
+    now_ = absl::UnixEpoch();
+    CoreConfig config;
+    for (const SpeculationPolicy& policy : Policies()) config.policies.push_back(policy);
+    config.num_speculative_tokens = static_cast<int32_t>(line.Number("window", 4));
+    if (line.Text("speculation", "serial") == "off") config.speculation = SpeculationMode::kOff;
+    config.max_num_seqs = static_cast<int32_t>(line.Number("max_num_seqs", 256));
+    config.max_queued = static_cast<int32_t>(line.Number("max_queued", 16));
+    config.max_prefill_rows_per_round = static_cast<int32_t>(line.Number("prefill_rows", 256));
+    config.queue_timeout = line.Time("queue_timeout", config.queue_timeout);
+    config.verifier_loss_timeout = line.Time("loss_timeout", config.verifier_loss_timeout);
+    config.vocabulary_fingerprint = line.Text("vocabulary", "");
+    config.scheduler_epoch = static_cast<uint64_t>(line.Number("epoch", 1));
+    core_ = std::make_unique<Core>(config);
+    return true;
+  }
+
+  std::optional<Event> Parse(const Line& line) {
+    const std::string verb = line.Word(0);
+    const std::string name = line.Word(1);
+    if (verb == "attach") return Attach(line);
+    if (verb == "submit") return Submit(line);
+    if (verb == "detach") return WorkerDetached{connections_[name], "gone"};
+    if (verb == "queue_full") return WorkerQueueFull{connections_[name]};
+    if (verb == "cancel") return Cancelled{streams_[name]};
+    if (verb == "drain") return DrainRequested{};
+    if (verb == "tick") return TimePassed{};
+    if (connections_.count(verb) == 0) return std::nullopt;
+    return Report(line);
+  }
+
+  Event Attach(const Line& line) {
+    const bool verifier = line.Word(2) == "verifier";
+    Hello hello;
+    hello.role = verifier ? WorkerRole::kVerifier : WorkerRole::kDraft;
+    hello.name = line.Word(1);
+    hello.schema_revision = static_cast<uint32_t>(line.Number("schema", kSchemaRevision));
+    hello.model_fingerprint = line.Text("model", verifier ? "target" : "draft");
+    hello.vocabulary_fingerprint = line.Text("vocabulary", "words");
+    hello.numerics_id = line.Text("numerics", "f32");
+    hello.context_length = static_cast<int32_t>(line.Number("context", 128));
+    hello.vocabulary_size = static_cast<int32_t>(line.Number("vocabulary_size", 100));
+    hello.kv_block_tokens = 16;
+    hello.limits = {static_cast<int32_t>(line.Number("sequences", 16)),
+                    static_cast<int32_t>(line.Number("rows", 512)),
+                    static_cast<int32_t>(line.Number("max_window", 16))};
+    hello.blocks = {line.Number("blocks", 64), line.Number("blocks", 64), 0};
+    hello.step_times = {line.Number("step_us", 1000) * 1000, 0};
+    const ConnectionId connection = next_connection_++;
+    connections_[hello.name] = connection;
+    names_[connection] = hello.name;
+    return WorkerAttached{connection, hello};
+  }
+
+  Event Submit(const Line& line) {
+    SubmitRequest request;
+    request.request_id = line.Text("id", line.Word(1));
+    request.vocabulary_fingerprint = line.Text("vocabulary", "words");
+    request.token_ids = line.Tokens("prompt");
+    request.max_tokens = static_cast<int32_t>(line.Number("max_tokens", 16));
+    request.end_token_ids = line.Tokens("end");
+    const std::string mode = line.Text("speculation", "default");
+    request.speculation = mode == "off"      ? SpeculationMode::kOff
+                          : mode == "serial" ? SpeculationMode::kSerial
+                          : mode == "mirror" ? SpeculationMode::kMirror
+                                             : SpeculationMode::kDefault;
+    if (line.Has("window")) request.num_speculative_tokens = static_cast<int32_t>(line.Number("window", 0));
+    if (line.Has("deadline")) request.deadline = line.Time("deadline", absl::ZeroDuration());
+    const ConnectionId stream = next_stream_++;
+    streams_[line.Word(1)] = stream;
+    names_[stream] = line.Word(1);
+    return Submitted{stream, request};
+  }
+
+  std::optional<Event> Report(Line line) {
+    const ConnectionId connection = connections_[line.Word(0)];
+    Fence fence = fences_[connection];
+    fence.incarnation = static_cast<uint64_t>(line.Number("incarnation", fence.incarnation));
+    fence.scheduler_epoch = static_cast<uint64_t>(line.Number("epoch", fence.scheduler_epoch));
+    line.Drop(1);
+    std::optional<ReportItem> item = ParseItem(line);
+    if (!item.has_value()) return std::nullopt;
+    return WorkerReported{connection, fence, *item};
+  }
+
+  std::optional<ReportItem> ParseItem(const Line& line) {
+    const std::string verb = line.Word(0);
+    const uint64_t first = static_cast<uint64_t>(line.NumberAt(1));
+    const auto number = [&line](const char* key) { return static_cast<int32_t>(line.Number(key, 0)); };
+    if (verb == "beats") return Heartbeat{0, 0, {64, 64, 0}};
+    if (verb == "drains") return Drain{};
+    if (verb == "started") return SequenceStarted{first, number("cached")};
+    if (verb == "ended") return SequenceEnded{first, {64, 64, 0}};
+    if (verb == "done") return VerifyRoundDone{first, {}, {64, 64, 0}};
+    if (verb == "verified") {
+      VerifyItemDone done{static_cast<uint64_t>(line.NumberAt(2)), number("kv"), number("accepted"),
+                          std::nullopt, std::nullopt};
+      if (line.Has("token")) done.correction_token = number("token");
+      if (line.Has("error")) done.error = WorkerError{line.Text("error", ""), "said so"};
+      return VerifyItemReport{first, done};
+    }
+    if (verb == "ready" || verb == "catching_up" || verb == "evicted" || verb == "absent") {
+      const DraftSequenceState state = verb == "ready"         ? DraftSequenceState::kReady
+                                       : verb == "catching_up" ? DraftSequenceState::kCatchingUp
+                                       : verb == "evicted"     ? DraftSequenceState::kEvicted
+                                                               : DraftSequenceState::kAbsent;
+      return SequenceState{first, state, number("kv"), {64, 64, 0}};
+    }
+    if (verb == "rolled") {
+      RolloutProgress progress;
+      progress.round_id = first;
+      progress.sequence_id = static_cast<uint64_t>(line.NumberAt(2));
+      progress.num_accepted = number("accepted");
+      progress.root_token = number("root");
+      progress.first_depth = number("depth");
+      progress.token_ids = line.Tokens("tokens");
+      progress.last = line.Word(3) == "last";
+      return progress;
+    }
+    return std::nullopt;
+  }
+
+  void Show(std::vector<std::string>* answers) {
+    const CoreGauges gauges = core_->Gauges();
+    const CoreHealth health = core_->Health(now_);
+    const CoreCounters& counters = core_->counters();
+    std::vector<std::string> degraded;
+    for (int i = 0; i < kNumDegradedReasons; ++i) {
+      const char* name = DegradedReasonName(static_cast<DegradedReason>(i));
+      if (gauges.degraded[i]) degraded.push_back(name);
+    }
+    answers->push_back(absl::StrCat(
+        health.ready() ? "ready" : "not ready", health.draining ? ", draining" : "",
+        health.stalled ? ", stalled" : "", core_->IsDrained() ? ", drained" : "", "; running ",
+        gauges.num_requests_running, ", waiting ", gauges.num_requests_waiting, "; blocks reserved ",
+        gauges.kv_blocks_reserved, "; degraded: ",
+        degraded.empty() ? "no" : absl::StrJoin(degraded, " "), "; lost ", counters.workers_lost[0],
+        "+", counters.workers_lost[1], ", faulty ",
+        counters.workers_faulty[0] + counters.workers_faulty[1], ", stale reports ",
+        counters.stale_reports, ", missed deadlines ", counters.draft_deadlines_missed));
+    const absl::Time deadline = core_->NextDeadline();
+    answers->push_back(absl::StrCat(
+        "next deadline ", deadline == absl::InfiniteFuture()
+                              ? "never"
+                              : absl::FormatDuration(deadline - absl::UnixEpoch())));
+  }
+
+  absl::Time now_ = absl::UnixEpoch();
+  std::unique_ptr<Core> core_;
+  ConnectionId next_connection_ = 1;
+  ConnectionId next_stream_ = 1001;
+  std::map<std::string, ConnectionId> connections_;  // the latest of each name
+  std::map<std::string, ConnectionId> streams_;
+  std::map<ConnectionId, std::string> names_;
+  std::map<ConnectionId, Fence> fences_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::string> RunTranscript(const std::string& text) {
+  Runner runner;
+  std::string result;
+  std::istringstream lines(text);
+  std::string line;
+  for (int number = 1; std::getline(lines, line); ++number) {
+    if (line.rfind(">", 0) == 0) continue;
+    absl::StrAppend(&result, line, "\n");
+    if (line.empty() || line[0] == '#') continue;
+    std::vector<std::string> answers;
+    if (!runner.Run(line, &answers)) {
+      return InvalidField(absl::StrCat("line ", number), absl::StrCat("not understood: ", line));
+    }
+    for (const std::string& answer : answers) absl::StrAppend(&result, "> ", answer, "\n");
+  }
+  return result;
+}
+
+}  // namespace mirrorsd::scheduler
