@@ -42,6 +42,7 @@ MAY_INCLUDE = {
                                  "services/text"],
     "services/gateway": ROLE + ["services/text", "services/http", "services/config"],
     "services/cell": ["common", "proto", "scheduler/policy", "scheduler/core", "workers", "services"],
+    "services/cell": ["common", "proto", "scheduler/policy", "scheduler/core", "workers", "services"],
     "services/cli": ["common", "proto", "scheduler/policy", "scheduler/core", "workers", "services"],
     "tools": ["common", "proto", "scheduler", "workers", "services", "tools"],
     "tests": ["common", "proto", "scheduler", "workers", "services", "tests", "tools"],
