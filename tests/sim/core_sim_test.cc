@@ -50,5 +50,16 @@ TEST(CoreSimulation, HoldsItsPromisesUnderFaults) {
   }
 }
 
+TEST(CoreSimulation, IsExactToRepeat) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Cell first(seed);
+    Cell second(seed);
+    first.Run();
+    second.Run();
+    EXPECT_EQ(first.story(), second.story()) << "seed " << seed;
+    EXPECT_EQ(first.num_steps(), second.num_steps()) << "seed " << seed;
+  }
+}
+
 }  // namespace
 }  // namespace mirrorsd::sim
