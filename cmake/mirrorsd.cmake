@@ -16,6 +16,10 @@ if(MIRRORSD_SANITIZE)
   target_compile_options(mirrorsd_flags INTERFACE ${_sanitize})
   target_link_options(mirrorsd_flags INTERFACE ${_sanitize})
 endif()
+if(MIRRORSD_FUZZ)
+  # Coverage of the libraries too, or a fuzzer would be blind; AddressSanitizer has the runtime for it.
+  target_compile_options(mirrorsd_flags INTERFACE -fsanitize=fuzzer-no-link)
+endif()
 
 # mirrorsd_library(NAME SOURCES a.cc ... DEPS x ... [PRIVATE_DEPS y ...])
 # Makes the target mirrorsd_NAME (alias mirrorsd::NAME); without SOURCES a header-only one.

@@ -1,17 +1,18 @@
-// The engine against a reference (transformers, float32 arithmetic on the weights as stored): logits, exit
-// logits and greedy continuations of every Llama folder on every backend of this build; and that the way
-// a token was computed (prefill at once, in chunks, alone, in a window with wrong tokens around it) does
-// not show in a single bit.
+// The engine against a reference (transformers, float32 arithmetic on the weights as stored):
+// logits, exit logits and greedy continuations of every Llama folder on every backend of this
+// build; and that the way a token was computed (prefill at once, in chunks, alone, in a window with
+// wrong tokens around it) does not show in a single bit.
 //
-// Tolerance. Reference and engine evaluate the same real function with roundings of relative size u = 2^-24
-// and differ in the order of sums. On the way from embedding to logit a value meets, one after another,
+// Tolerance. Reference and engine evaluate the same real function with roundings of relative size u
+// = 2^-24 and differ in the order of sums. On the way from embedding to logit a value meets, one
+// after another,
 //   n = L * (hidden + tokens + heads * D + hidden + inner + tokens) + hidden
-// roundings: the K of each product, the keys of each attention, and up to `tokens` units in RoPE's angles. Each
-// is at most u of the magnitude that is summed, which, the norms seeing to it, is that of the row's greatest
-// logit. Roundings of either sign add up like a random walk (Higham and Mary, 2019): at most 6 sqrt(n) u
-// on each side, so |difference| <= 12 sqrt(n) u max|row|. Measured differences are about a tenth of it; the smallest
-// gap between best and second-best logit on the greedy way is many times larger (asserted), so that
-// what passes here cannot flip a token.
+// roundings: the K of each product, the keys of each attention, and up to `tokens` units in RoPE's
+// angles. Each is at most u of the magnitude that is summed, which, the norms seeing to it, is that
+// of the row's greatest logit. Roundings of either sign add up like a random walk (Higham and Mary,
+// 2019): at most 6 sqrt(n) u on each side, so |difference| <= 12 sqrt(n) u max|row|. Measured
+// differences are about a tenth of it; the smallest gap between best and second-best logit on the
+// greedy way is many times larger (asserted), so that what passes here cannot flip a token.
 
 #include <algorithm>
 #include <cmath>
@@ -160,7 +161,8 @@ class ModelGolden : public ::testing::TestWithParam<std::tuple<const char*, std:
   }
 
   // Prefills in chunks, then decodes greedily; returns the logits of every row.
-  std::vector<float> Generate(const Prompt& prompt, int32_t chunk, std::vector<TokenId>* generated) {
+  std::vector<float> Generate(const Prompt& prompt, int32_t chunk,
+      std::vector<TokenId>* generated) {
     SequenceCache cache(&engine_->blocks());
     const int32_t length = static_cast<int32_t>(prompt.ids.size());
     const int32_t count = static_cast<int32_t>(prompt.greedy_ids.size());
@@ -206,7 +208,8 @@ TEST_P(ModelGolden, GreedyContinuationHoweverThePromptIsCut) {
   }
 }
 
-// Windows of five rows whose later tokens are wrong: the rejected rows' KV is overwritten and leaves no trace.
+// Windows of five rows whose later tokens are wrong: the rejected rows' KV is overwritten and
+// leaves no trace.
 TEST_P(ModelGolden, VerifiedInWindowsWithWrongTokens) {
   const Prompt& prompt = golden_.prompts.back();
   const int64_t vocabulary = engine_->info().vocabulary_size;
@@ -220,7 +223,8 @@ TEST_P(ModelGolden, VerifiedInWindowsWithWrongTokens) {
   ASSERT_TRUE(cache.Reserve(static_cast<int32_t>(tokens.size()) + 5));
   std::vector<float> ignored;
   RunRows(cache, prompt.ids, 0, &ignored);
-  for (int32_t position = length, round = 0; position + 1 < static_cast<int32_t>(tokens.size()); ++round) {
+  for (int32_t position = length,
+      round = 0; position + 1 < static_cast<int32_t>(tokens.size()); ++round) {
     std::vector<TokenId> window = {tokens[position]};
     const int32_t num_right = round % 5;
     for (int32_t i = 1; i < 5; ++i) {

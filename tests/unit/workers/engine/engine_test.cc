@@ -109,7 +109,8 @@ TEST(Engine, ThreadsDoNotShow) {
   EngineOptions one = SmallOptions(), three = SmallOptions();
   one.num_threads = 1;
   three.num_threads = 3;
-  EXPECT_EQ(Alone(MakeEngine(one).get(), Tokens(40, 1)), Alone(MakeEngine(three).get(), Tokens(40, 1)));
+  EXPECT_EQ(Alone(MakeEngine(one).get(), Tokens(40, 1)), Alone(MakeEngine(three).get(), Tokens(40,
+      1)));
 }
 
 TEST(Engine, ACachedPrefixGivesTheSameBits) {
@@ -153,7 +154,8 @@ TEST(Engine, ATreeRowSeesItsAncestorsOnly) {
   const std::vector<TokenId> plain = Tokens(8, 11);
   const std::vector<float> both = Copy(engine->Run({rows, Rows(plain, 0, plain_cache)}).value());
   const std::vector<float> plain_alone = Alone(engine.get(), plain);
-  EXPECT_EQ(0, std::memcmp(both.data() + 4 * 64, plain_alone.data(), plain_alone.size() * sizeof(float)));
+  EXPECT_EQ(0, std::memcmp(both.data() + 4 * 64, plain_alone.data(),
+      plain_alone.size() * sizeof(float)));
 
   const auto expect_row = [&](int row, const std::vector<TokenId>& branch) {
     std::vector<TokenId> path = prefix;
@@ -179,7 +181,8 @@ TEST(Engine, APromotedBranchGoesOnFromItsCopiedKv) {
   const BlockId block = engine->blocks().Allocate().value();
   const int32_t s = block * 16;
   const std::vector<TokenId> branch = {9, 21};
-  const std::vector<int32_t> slots = {s + 5, s + 3}, offsets = {0, 1, 3}, ancestors = {s + 5, s + 5, s + 3};
+  const std::vector<int32_t> slots = {s + 5, s + 3}, offsets = {0, 1, 3}, ancestors = {s + 5,
+      s + 5, s + 3};
   TreeRows tree{20, slots, offsets, ancestors};
   SequenceRows rows = Rows(branch, 0, cache);
   rows.tree = &tree;
@@ -272,7 +275,8 @@ TEST(Engine, RefusesBadOptions) {
     const auto engine = Engine::Create(options, testing::MakeMicroModel({}));
     ASSERT_FALSE(engine.ok()) << field;
     ASSERT_TRUE(GetErrorInfo(engine.status()).has_value()) << engine.status();
-    EXPECT_NE(GetErrorInfo(engine.status())->field.find(field), std::string::npos) << engine.status();
+    EXPECT_NE(GetErrorInfo(engine.status())->field.find(field),
+        std::string::npos) << engine.status();
   };
   EngineOptions options = SmallOptions();
   options.max_rows = 0;

@@ -96,7 +96,8 @@ class Simulation {
       return;
     }
     Write(&live, window);
-    const std::vector<TokenId> kept(window.begin(), window.begin() + Pick(1 + static_cast<int>(window.size())));
+    const std::vector<TokenId> kept(window.begin(),
+        window.begin() + Pick(1 + static_cast<int>(window.size())));
     live.cache.Commit(kept);
     live.tokens.insert(live.tokens.end(), kept.begin(), kept.end());
     if (Pick(3) == 0) live.cache.ReleaseAbove(live.cache.committed_length());

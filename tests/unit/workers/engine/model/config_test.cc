@@ -117,21 +117,25 @@ TEST(Config, WhatIsNotSupportedSaysWhatIs) {
   }
   base["rope_scaling"] = {{"rope_type", "linear"}};
   ExpectBadText(base.dump(), "rope_scaling.factor", "1 to");
-  base["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 2.0}, {"low_freq_factor", 4.0}, {"high_freq_factor", 4.0}};
+  base["rope_scaling"] = {{"rope_type", "llama3"}, {"factor", 2.0}, {"low_freq_factor", 4.0},
+      {"high_freq_factor", 4.0}};
   ExpectBadText(base.dump(), "high_freq_factor", "more than");
   ExpectBad("rope_scaling", "linear", "an object");
   ExpectBad("partial_rotary_factor", 0.5, "1");
 }
 
 TEST(Config, EveryNumberHasLimits) {
-  for (const char* field : {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+  for (const char* field : {"hidden_size", "num_hidden_layers", "num_attention_heads",
+      "intermediate_size",
                             "vocab_size", "max_position_embeddings", "num_key_value_heads"}) {
-    for (const json& value : {json(0), json(-1), json(1e9), json(2147483648u), json(1.5), json("8"), json::array(),
+    for (const json& value : {json(0), json(-1), json(1e9), json(2147483648u), json(1.5),
+        json("8"), json::array(),
                               json(18446744073709551615u), json(INT64_MIN)}) {
       ExpectBad(field, value, "1 to");
     }
   }
-  for (const char* field : {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"}) {
+  for (const char* field : {"hidden_size", "num_hidden_layers", "num_attention_heads",
+      "intermediate_size", "vocab_size"}) {
     json config = Base();
     config.erase(field);
     ExpectBadText(config.dump(), std::string("\"") + field + "\" is missing", "1 to");
@@ -157,7 +161,8 @@ TEST(Config, TextThatIsNoConfig) {
   ExpectBadText("[1]", "not a JSON object", "");
   ExpectBadText(R"({"a":1,"a":2})", "twice", "once");
   ExpectBadText(std::string(100000, '['), "nested too deep", "depth 16");
-  ExpectBadText("{\"a\":\"" + std::string(1 << 20, 'x') + "\"}", "bytes of JSON", "at most 1048576 bytes");
+  ExpectBadText("{\"a\":\"" + std::string(1 << 20, 'x') + "\"}", "bytes of JSON",
+      "at most 1048576 bytes");
   ExpectBadText("{\"rope_theta\":1e999}", "not JSON", "");
 }
 
@@ -186,7 +191,8 @@ TEST(RopeFrequencies, Llama3StretchesLongWavesOnly) {
   const auto frequencies = RopeInverseFrequencies(rope, 8);
   EXPECT_EQ(frequencies[0], 1.0f);           // 10.2 turns: as it was
   EXPECT_FLOAT_EQ(frequencies[2], 0.00125f);  // 0.1 turns: stretched by 8
-  const double turns = 64 * 0.1 / 6.283185307179586, smooth = (turns - 1.0) / 3.0;  // 1.02: in between
+  const double turns = 64 * 0.1 / 6.283185307179586,
+      smooth = (turns - 1.0) / 3.0;  // 1.02: in between
   EXPECT_FLOAT_EQ(frequencies[1], static_cast<float>((1 - smooth) * 0.1 / 8 + smooth * 0.1));
 }
 

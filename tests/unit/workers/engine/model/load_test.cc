@@ -57,7 +57,8 @@ class Load : public ::testing::Test {
     std::vector<MemoryTensor> tensors = testing::MicroModelTensors({});
     change(&tensors);
     std::vector<StoredTensor> stored;
-    for (const MemoryTensor& t : tensors) stored.push_back({t.name, t.type, "", t.shape, t.bytes, ""});
+    for (const MemoryTensor& t : tensors) stored.push_back({t.name, t.type, "", t.shape, t.bytes,
+        ""});
     ASSERT_TRUE(WriteSafetensors((folder_ / "model.safetensors").string(), stored).ok());
   }
 
@@ -91,7 +92,8 @@ TEST_F(Load, ThingsThatAreNoFiles) {
 TEST_F(Load, ATruncatedFileAtEveryCut) {
   const auto path = folder_ / "model.safetensors";
   const int64_t size = static_cast<int64_t>(fs::file_size(path));
-  for (const int64_t cut : {size - 1, size / 2, size / 10, int64_t{1000}, int64_t{100}, int64_t{9}, int64_t{8},
+  for (const int64_t cut : {size - 1, size / 2, size / 10, int64_t{1000}, int64_t{100},
+      int64_t{9}, int64_t{8},
                             int64_t{7}, int64_t{0}}) {
     fs::resize_file(path, cut);
     const auto engine = Create();
@@ -110,9 +112,11 @@ TEST_F(Load, AConfigThatIsTooLong) {
 
 TEST_F(Load, ATensorThatIsNotThere) {
   Rewrite([](std::vector<MemoryTensor>* tensors) {
-    std::erase_if(*tensors, [](const MemoryTensor& t) { return t.name == "model.layers.1.mlp.up_proj.weight"; });
+    std::erase_if(*tensors,
+        [](const MemoryTensor& t) { return t.name == "model.layers.1.mlp.up_proj.weight"; });
   });
-  ExpectFailure("BAD_FILE", "", "lacks the tensor \"model.layers.1.mlp.up_proj.weight\"", "[48, 32]");
+  ExpectFailure("BAD_FILE", "", "lacks the tensor \"model.layers.1.mlp.up_proj.weight\"", "[48,
+      32]");
 }
 
 TEST_F(Load, AShapeThatDoesNotFitTheConfig) {
@@ -121,7 +125,8 @@ TEST_F(Load, AShapeThatDoesNotFitTheConfig) {
       if (t.name == "model.layers.0.self_attn.k_proj.weight") std::swap(t.shape[0], t.shape[1]);
     }
   });
-  ExpectFailure("BAD_FILE", "model.safetensors", "\"model.layers.0.self_attn.k_proj.weight\" has the shape [32, 16]",
+  ExpectFailure("BAD_FILE", "model.safetensors",
+      "\"model.layers.0.self_attn.k_proj.weight\" has the shape [32, 16]",
                 "[16, 32]");
 }
 
@@ -134,7 +139,8 @@ TEST_F(Load, ADtypeThatNoWeightMayHave) {
 
 TEST_F(Load, TensorsOfNoUseAreReadPast) {
   Rewrite([](std::vector<MemoryTensor>* tensors) {
-    tensors->push_back({"model.rotary_emb.inv_freq", StoredType::kF64, {2}, std::vector<uint8_t>(16)});
+    tensors->push_back({"model.rotary_emb.inv_freq", StoredType::kF64, {2},
+        std::vector<uint8_t>(16)});
   });
   EXPECT_TRUE(Create().ok());
 }
@@ -144,7 +150,8 @@ TEST_F(Load, MixedTypesInOneLayer) {
     for (MemoryTensor& t : *tensors) {
       if (t.name.find("k_proj") == std::string::npos) continue;
       std::vector<uint8_t> narrow;  // the upper halves: bf16
-      for (size_t i = 0; i < t.bytes.size(); i += 4) narrow.insert(narrow.end(), {t.bytes[i + 2], t.bytes[i + 3]});
+      for (size_t i = 0; i < t.bytes.size(); i += 4) narrow.insert(narrow.end(), {t.bytes[i + 2],
+          t.bytes[i + 3]});
       t.bytes = narrow;
       t.type = StoredType::kBf16;
     }
@@ -190,7 +197,8 @@ TEST(LoadFromMemory, TensorsAreLookedAtToo) {
     change(&tensors);
     EngineOptions options;
     options.num_kv_blocks = 4;
-    return Engine::Create(options, MakeMemorySource("<m>", testing::MicroModelConfig({}), tensors)).status();
+    return Engine::Create(options, MakeMemorySource("<m>", testing::MicroModelConfig({}),
+        tensors)).status();
   };
   EXPECT_TRUE(create([](auto*) {}).ok());
   EXPECT_FALSE(create([](auto* t) { t->front().bytes.pop_back(); }).ok());

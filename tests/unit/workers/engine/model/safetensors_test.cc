@@ -61,7 +61,8 @@ TEST(Safetensors, WhatItWritesItReads) {
   tensors[1].name = "a";
   tensors[1].type = StoredType::kBf16;
   tensors[1].shape = {5};
-  const std::string file = MakeSafetensorsHeader(tensors) + std::string(24, '\x07') + std::string(10, '\x09');
+  const std::string file = MakeSafetensorsHeader(tensors) + std::string(24,
+      '\x07') + std::string(10, '\x09');
   const auto read = Parse(file);
   ASSERT_TRUE(read.ok()) << read.status();
   EXPECT_EQ((*read)[0].name, "a");
@@ -89,30 +90,43 @@ TEST(Safetensors, HeadersThatAreNoTable) {
   ExpectBad(File("{\"__metadata__\":3}", 0), "__metadata__", "");
   ExpectBad(File(R"({"a":[[[[[1]]]]]})", 0), "nested too deep", "depth 4");
   ExpectBad(File("{" + std::string(kA) + "," + kA + "}", 16), "twice", "once");
-  ExpectBad(File(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4), "twice", "once");
+  ExpectBad(File(R"({"a":{"dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4),
+      "twice", "once");
 }
 
 TEST(Safetensors, EntriesThatAreWrong) {
-  const auto entry = [](const std::string& text, size_t bytes = 16) { return File("{\"a\":" + text + "}", bytes); };
+  const auto entry = [](const std::string& text,
+      size_t bytes = 16) { return File("{\"a\":" + text + "}", bytes); };
   ExpectBad(entry("3"), "tensor \"a\"", "these three");
   ExpectBad(entry(R"({"dtype":"F32","shape":[2,2]})"), "tensor \"a\"", "these three");
-  ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[0,16],"x":1})"), "tensor \"a\"", "these three");
-  ExpectBad(entry(R"({"dtype":"F31","shape":[4],"data_offsets":[0,16]})"), "unknown dtype \"F31\"", "dtype");
+  ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[0,16],"x":1})"), "tensor \"a\"",
+      "these three");
+  ExpectBad(entry(R"({"dtype":"F31","shape":[4],"data_offsets":[0,16]})"),
+      "unknown dtype \"F31\"", "dtype");
   ExpectBad(entry(R"({"dtype":7,"shape":[4],"data_offsets":[0,16]})"), "unknown dtype", "dtype");
-  ExpectBad(entry(R"({"dtype":"F32","shape":4,"data_offsets":[0,16]})"), "no usable shape", "at most 8");
-  ExpectBad(entry(R"({"dtype":"F32","shape":[1,1,1,1,1,1,1,1,4],"data_offsets":[0,16]})"), "no usable shape", "at most 8");
+  ExpectBad(entry(R"({"dtype":"F32","shape":4,"data_offsets":[0,16]})"), "no usable shape",
+      "at most 8");
+  ExpectBad(entry(R"({"dtype":"F32","shape":[1,1,1,1,1,1,1,1,4],"data_offsets":[0,16]})"),
+      "no usable shape", "at most 8");
   ExpectBad(entry(R"({"dtype":"F32","shape":[-4],"data_offsets":[0,16]})"), "out of range", "0 to");
-  ExpectBad(entry(R"({"dtype":"F32","shape":[4.0],"data_offsets":[0,16]})"), "out of range", "0 to");
-  ExpectBad(entry(R"({"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,16]})"), "out of range", "0 to");
+  ExpectBad(entry(R"({"dtype":"F32","shape":[4.0],"data_offsets":[0,16]})"), "out of range",
+      "0 to");
+  ExpectBad(entry(R"({"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,16]})"),
+      "out of range", "0 to");
   // 2^40 * 2^40 elements would overflow.
   ExpectBad(entry(R"({"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,16]})"), "too many elements", "at most");
-  ExpectBad(entry(R"({"dtype":"F32","shape":[5],"data_offsets":[0,16]})"), "holds 16 bytes", "20 bytes");
-  ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[0,17]})"), "out of range", "16 bytes of data");
-  ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[16,0]})"), "out of range", "in order");
+  ExpectBad(entry(R"({"dtype":"F32","shape":[5],"data_offsets":[0,16]})"), "holds 16 bytes",
+      "20 bytes");
+  ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[0,17]})"), "out of range",
+      "16 bytes of data");
+  ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[16,0]})"), "out of range",
+      "in order");
   ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[-16,0]})"), "out of range", "0 to");
-  ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[0,99999999999999999999]})"), "out of range", "0 to");
+  ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[0,99999999999999999999]})"),
+      "out of range", "0 to");
   ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[0]})"), "out of range", "0 to");
-  ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[0,16]})", 15), "out of range", "15 bytes");
+  ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[0,16]})", 15), "out of range",
+      "15 bytes");
 }
 
 TEST(Safetensors, DataThatIsNotCoveredOnce) {
@@ -129,11 +143,13 @@ TEST(Safetensors, DataThatIsNotCoveredOnce) {
 }
 
 TEST(SafetensorsIndex, NamesPlainFilesInTheSameFolder) {
-  const auto parse = [](const std::string& text) { return ParseSafetensorsIndex("dir/index.json", text); };
+  const auto parse = [](const std::string& text) { return ParseSafetensorsIndex("dir/index.json",
+      text); };
   const auto good = parse(R"({"metadata":{"total_size":1},"weight_map":{"b":"2.safetensors","a":"1.safetensors"}})");
   ASSERT_TRUE(good.ok()) << good.status();
   EXPECT_EQ((*good)[0], (std::pair<std::string, std::string>("a", "1.safetensors")));
-  for (const char* shard : {"\"../x\"", "\"/etc/passwd\"", "\"a/b\"", "\"..\"", "\".\"", "\"\"", "3", "null",
+  for (const char* shard : {"\"../x\"", "\"/etc/passwd\"", "\"a/b\"", "\"..\"", "\".\"", "\"\"",
+      "3", "null",
                             "\"a\\\\b\"", "\"a\\u0000b\""}) {
     const auto bad = parse("{\"weight_map\":{\"t\":" + std::string(shard) + "}}");
     ASSERT_FALSE(bad.ok()) << shard;
