@@ -13,7 +13,9 @@
 #endif
 
 #include <cstdint>
+#include <cstring>
 
+#include "hwy/cache_control.h"
 #include "workers/engine/backend/cpu/simd/kernels.h"
 #include "workers/engine/backend/cpu/simd/vector_math-inl.h"
 
@@ -32,8 +34,8 @@ constexpr int64_t TileOutputs(int64_t rows) {
 }
 inline constexpr int64_t kPanel = 12;      // outputs whose partial sums wait in memory
 inline constexpr int64_t kRowBlock = 48;   // rows likewise
-inline constexpr int64_t kInputBlock = 512;
-// Inputs of a row block are cut only where they exceed this.
+// Inputs of a row block are cut only where they exceed both.
+inline constexpr int64_t kInputBlock = 1024;
 inline constexpr int64_t kWholeInputBytes = 24 * 1024;
 
 // A range of k, in elements; `tail` elements follow after the last full vector (last block only).
@@ -70,24 +72,33 @@ struct Tile {
     }
   }
 
-  HWY_INLINE void Accumulate(const float* x, int64_t x_stride, const W* w, int64_t w_stride,
-                             const InputRange& range) {
-    for (int64_t k = range.begin; k < range.end; k += kLanes) {
-      VF xs[kRows];
-      for (int64_t m = 0; m < kRows; ++m) xs[m] = hn::LoadU(DF(), x + m * x_stride + k);
-      for (int64_t n = 0; n < kOutputs; ++n) {
-        const VF wn = Read::Load(w + n * w_stride + k);
-        for (int64_t m = 0; m < kRows; ++m) sums[m][n] = hn::MulAdd(xs[m], wn, sums[m][n]);
-      }
-    }
-    if (range.tail == 0) return;
+  // One vector of inputs.
+  HWY_INLINE void Step(const float* x, int64_t x_stride, const W* w, int64_t w_stride) {
+    VF xs[kRows];
+    for (int64_t m = 0; m < kRows; ++m) xs[m] = hn::LoadU(DF(), x + m * x_stride);
     for (int64_t n = 0; n < kOutputs; ++n) {
-      const VF wn = LoadSome<Read>(w + n * w_stride + range.end, range.tail);
-      for (int64_t m = 0; m < kRows; ++m) {
-        const VF xm = LoadSome<ReadF32>(x + m * x_stride + range.end, range.tail);
-        sums[m][n] = hn::MulAdd(xm, wn, sums[m][n]);
+      const VF wn = Read::Load(w + n * w_stride);
+      for (int64_t m = 0; m < kRows; ++m) sums[m][n] = hn::MulAdd(xs[m], wn, sums[m][n]);
+    }
+  }
+
+  // With kFetch, the cache lines at `ahead`, laid out as w, are fetched on the way.
+  template <bool kFetch>
+  HWY_INLINE void Accumulate(const float* x, int64_t x_stride, const W* w, int64_t w_stride,
+                             int64_t size, const W* ahead) {
+    constexpr int64_t kStepsOfLine = HWY_MAX(1, 64 / (kLanes * static_cast<int64_t>(sizeof(W))));
+    int64_t k = 0;
+    if (kFetch) {
+      for (; k + kStepsOfLine * kLanes <= size; k += kStepsOfLine * kLanes) {
+        for (int64_t step = 0; step < kStepsOfLine; ++step) {
+          for (int64_t n = step; n < kOutputs; n += kStepsOfLine) {
+            hwy::Prefetch(ahead + n * w_stride + k);
+          }
+          Step(x + k + step * kLanes, x_stride, w + k + step * kLanes, w_stride);
+        }
       }
     }
+    for (; k < size; k += kLanes) Step(x + k, x_stride, w + k, w_stride);
   }
 
   HWY_INLINE void Finish(const float* bias, float* out, int64_t out_stride) const {
@@ -106,20 +117,54 @@ struct TilePlan {
   float* partial = nullptr;  // null: all inputs are in the range
   bool first = true;
   bool last = true;
+  bool fetch = false;  // the weights of the next panel
+};
+
+// The inputs after the last full vector, padded with zeros. Not inlined, so that a tile's sums stay in registers.
+template <class Read, int64_t kRows, int64_t kOutputs>
+struct PaddedTail {
+  HWY_ALIGN float x[kRows * kLanes];
+  HWY_ALIGN typename Read::T w[kOutputs * kLanes];
+
+  HWY_NOINLINE void Fill(const float* from_x, int64_t x_stride, const typename Read::T* from_w,
+                         int64_t w_stride, int64_t count) {
+    std::memset(x, 0, sizeof(x));
+    std::memset(w, 0, sizeof(w));
+    for (int64_t m = 0; m < kRows; ++m) {
+      std::memcpy(x + m * kLanes, from_x + m * x_stride, static_cast<size_t>(count) * sizeof(x[0]));
+    }
+    for (int64_t n = 0; n < kOutputs; ++n) {
+      std::memcpy(w + n * kLanes, from_w + n * w_stride, static_cast<size_t>(count) * sizeof(w[0]));
+    }
+  }
 };
 
 template <class Read, int64_t kRows, int64_t kOutputs>
 HWY_NOINLINE void RunTile(const LinearArgs& args, int64_t m, int64_t n, const TilePlan& plan) {
   constexpr int64_t kPartialStride = kPanel * kLanes;
+  const InputRange& range = plan.range;
+  const float* x = args.x + m * args.x_stride;
+  const auto* w = static_cast<const typename Read::T*>(args.weight) + n * args.weight_stride;
+  PaddedTail<Read, kRows, kOutputs> tail;
+  if (range.tail != 0) {
+    tail.Fill(x + range.end, args.x_stride, w + range.end, args.weight_stride, range.tail);
+  }
   Tile<Read, kRows, kOutputs> tile;
   if (plan.first) {
     tile.Clear();
   } else {
     tile.Load(plan.partial, kPartialStride);
   }
-  tile.Accumulate(args.x + m * args.x_stride, args.x_stride,
-                  static_cast<const typename Read::T*>(args.weight) + n * args.weight_stride,
-                  args.weight_stride, plan.range);
+  const int64_t size = range.end - range.begin;
+  x += range.begin;
+  w += range.begin;
+  if (plan.fetch) {
+    tile.template Accumulate<true>(x, args.x_stride, w, args.weight_stride, size,
+                                   w + kPanel * args.weight_stride);
+  } else {
+    tile.template Accumulate<false>(x, args.x_stride, w, args.weight_stride, size, nullptr);
+  }
+  if (range.tail != 0) tile.Step(tail.x, kLanes, tail.w, kLanes);
   if (plan.last) {
     tile.Finish(args.bias == nullptr ? nullptr : args.bias + n, args.out + m * args.out_stride + n,
                 args.out_stride);
@@ -153,6 +198,7 @@ HWY_INLINE void RunRows(const LinearArgs& args, int64_t m_begin, int64_t m_end, 
     const int64_t rows = (m_end - m + num_tiles - 1) / num_tiles;
     TilePlan plan = block_plan;
     if (plan.partial != nullptr) plan.partial += (m - m_begin) * kPanel * kLanes;
+    plan.fetch = m == m_begin;
     switch (rows) {
       case 1: RunRowTile<Read, 1>(args, m, n_begin, n_end, plan); break;
       case 2: RunRowTile<Read, 2>(args, m, n_begin, n_end, plan); break;
