@@ -114,7 +114,7 @@ class Hostile {
 
 TEST(HostileCommandsTest, VerifierAnswersEveryRoundOnce) {
   int64_t good_items = 0, bad_items = 0;
-  for (uint64_t seed = 1; seed <= 4; ++seed) {
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
     auto engine = testing::MakeMicroEngine({.vocabulary_size = kVocabulary, .max_positions = 96},
                                            {.num_kv_blocks = 8});
     VerifierSession session(engine.get(), {.limits = {4, 80, 10}});
@@ -159,7 +159,7 @@ TEST(HostileCommandsTest, VerifierAnswersEveryRoundOnce) {
 
 TEST(HostileCommandsTest, DraftNeverHangsOrLeaks) {
   int64_t proposed = 0, refused = 0, evicted = 0;
-  for (uint64_t seed = 1; seed <= 4; ++seed) {
+  for (uint64_t seed = 1; seed <= 12; ++seed) {
     auto engine = testing::MakeMicroEngine({.vocabulary_size = kVocabulary, .max_positions = 96},
                                            {.num_kv_blocks = 8});
     DraftSession session(engine.get(), {.limits = {4, 64, 6}, .catch_up_chunk_tokens = 16});
