@@ -122,7 +122,9 @@ constexpr OptionSpec kTable[] = {
 
     {.name = "max-num-seqs", .group = kBatching, .metavar = "N", .type = kInteger, .programs = kInProcess | kScheduler | kWorkers, .default_value = "256",
      .help = "sequences that run at a time", .min = 1, .max = 4096},
-    {.name = "max-num-batched-tokens", .group = kBatching, .metavar = "N", .type = kInteger, .programs = kInProcess | kScheduler, .default_value = "256",
+    {.name = "max-num-batched-tokens", .group = kBatching, .metavar = "N", .type = kInteger, .programs = kInProcess | kWorkers, .default_value = "1024",
+     .help = "rows of one pass of a model", .min = 16, .max = 65536},
+    {.name = "max-prefill-tokens", .group = kBatching, .metavar = "N", .type = kInteger, .programs = kInProcess | kScheduler, .default_value = "256",
      .help = "prompt tokens that one round prefills", .min = 1, .max = 65536},
     {.name = "max-num-queued", .group = kBatching, .metavar = "N", .type = kInteger, .programs = kServe | kScheduler, .default_value = "1024",
      .help = "requests that wait; more are refused", .min = 0, .max = 1000000},

@@ -33,9 +33,13 @@ std::string EnvironmentName(std::string_view option_name) {
   return name;
 }
 
-const OptionValue* Options::Find(std::string_view name) const {
+bool Options::Takes(std::string_view name) const {
   const OptionSpec* spec = FindOption(name);
-  CHECK(spec != nullptr && (spec->programs & program_) != 0) << std::string(name);
+  return spec != nullptr && (spec->programs & program_) != 0;
+}
+
+const OptionValue* Options::Find(std::string_view name) const {
+  CHECK(Takes(name)) << std::string(name);
   const auto found = values_.find(name);
   return found == values_.end() ? nullptr : &found->second;
 }

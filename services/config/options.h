@@ -84,7 +84,8 @@ class Options {
   Options(Program program, std::map<std::string, OptionValue, std::less<>> values)
       : program_(program), values_(std::move(values)) {}
 
-  bool Has(std::string_view name) const;  // given, or has a default
+  bool Takes(std::string_view name) const;  // the program has such an option
+  bool Has(std::string_view name) const;    // given, or has a default
   bool IsGiven(std::string_view name) const;
   std::string Text(std::string_view name) const;  // empty if there is none
   std::vector<std::string> TextList(std::string_view name) const;

@@ -5,7 +5,6 @@
 
 #include <functional>
 #include <string>
-#include <vector>
 
 #include "services/http/router.h"
 
@@ -18,8 +17,7 @@ struct Readiness {
 
 struct HealthRoutesOptions {
   std::function<Readiness()> readiness;
-  std::function<std::string()> metrics;   // this process's exposition
-  std::vector<std::string> metrics_from;  // addresses of other processes whose /metrics are shown, too
+  std::function<std::string()> metrics;  // Prometheus text
 };
 
 void AddHealthRoutes(HealthRoutesOptions options, Router* router);

@@ -1,0 +1,25 @@
+#pragma once
+// Turns what the scheduler's core has counted and measured into its metrics. Called on the scheduler's thread.
+
+#include "services/scheduler/scheduler_server.h"
+#include "services/telemetry/scheduler_metrics.h"
+
+namespace mirrorsd::cell {
+
+class SchedulerReportMetrics final : public scheduler::SchedulerObserver {
+ public:
+  // `registry` outlives it.
+  explicit SchedulerReportMetrics(telemetry::MetricRegistry* registry);
+
+  void OnReport(const scheduler::SchedulerReport& report) override;
+
+ private:
+  void ShowCounters(const scheduler::CoreCounters& counters);
+  void ShowGauges(const scheduler::CoreGauges& gauges);
+  void Observe(const scheduler::Observation& observation);
+
+  const telemetry::SchedulerMetrics metrics_;
+  telemetry::Histogram round_phases_[scheduler::kNumObservationKinds];  // by ObservationKind
+};
+
+}  // namespace mirrorsd::cell

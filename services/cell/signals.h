@@ -1,0 +1,36 @@
+#pragma once
+// SIGINT and SIGTERM as values instead of interruptions. BlockSignals comes first in main, before any thread
+// is there, so that all threads have them blocked. Thread-safe.
+
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <thread>
+
+#include "absl/time/time.h"
+
+namespace mirrorsd::cell {
+
+// Blocks SIGINT and SIGTERM for this and all later threads, and ignores SIGPIPE.
+void BlockSignals();
+
+// Undoes it in a child before exec; async-signal-safe.
+void UnblockSignals();
+
+// The next SIGINT or SIGTERM, or none within `timeout`.
+std::optional<int> WaitForSignal(absl::Duration timeout);
+
+// Calls `on_signal` from a thread of its own for each signal, until it is destroyed.
+class SignalWatch {
+ public:
+  explicit SignalWatch(std::function<void(int)> on_signal);
+  ~SignalWatch();
+  SignalWatch(const SignalWatch&) = delete;
+  SignalWatch& operator=(const SignalWatch&) = delete;
+
+ private:
+  std::atomic<bool> stopped_{false};
+  std::thread thread_;
+};
+
+}  // namespace mirrorsd::cell
