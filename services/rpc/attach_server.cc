@@ -64,7 +64,6 @@ class AttachServer::State::Stream final : public Reactor,
                        if (self != nullptr && !self->greeted_.load()) {
                          self->outbox_->End(absl::DeadlineExceededError("no hello came in time"),
                                             /*drop_waiting=*/true);
-                         self->outbox_->CutOff();
                        }
                      });
     StartRead(&incoming_);
