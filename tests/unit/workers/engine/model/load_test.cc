@@ -115,8 +115,8 @@ TEST_F(Load, ATensorThatIsNotThere) {
     std::erase_if(*tensors,
         [](const MemoryTensor& t) { return t.name == "model.layers.1.mlp.up_proj.weight"; });
   });
-  ExpectFailure("BAD_FILE", "", "lacks the tensor \"model.layers.1.mlp.up_proj.weight\"", "[48,
-      32]");
+  ExpectFailure("BAD_FILE", "", "lacks the tensor \"model.layers.1.mlp.up_proj.weight\"",
+                "[48, 32]");
 }
 
 TEST_F(Load, AShapeThatDoesNotFitTheConfig) {
