@@ -8,12 +8,14 @@
 #include <vector>
 
 #include "gtest/gtest.h"
-#include "tests/unit/workers/engine/sampling/reference_sampler.h"
+#include "tests/support/exact_law.h"
+#include "tests/support/reference_sampler.h"
 #include "workers/engine/sampling/sampler.h"
 
 namespace mirrorsd::engine {
 namespace {
 
+namespace testing = ::mirrorsd::testing;
 using ::mirrorsd::testing::ReferenceProbabilities;
 using ::mirrorsd::testing::ReferenceProcess;
 
@@ -23,16 +25,20 @@ const std::vector<TokenId> kPrompt = {3, 7, 7, 19};
 const std::vector<TokenId> kEndTokens = {0, 1};
 
 // The model: logits depend on the last token.
-std::vector<float> Logits(TokenId last) {
-  std::vector<float> logits;
-  for (TokenId x = 0; x < kVocabulary; ++x) {
-    logits.push_back(1.2f * GumbelNoise({.seed = 1234, .position = static_cast<uint32_t>(last)}, x));
-  }
-  return logits;
+const std::vector<float>& Logits(TokenId last) {
+  static const std::vector<std::vector<float>> table = [] {
+    std::vector<std::vector<float>> rows(kVocabulary, std::vector<float>(kVocabulary));
+    for (TokenId from = 0; from < kVocabulary; ++from) {
+      const NoiseKey key{.seed = 1234, .position = static_cast<uint32_t>(from)};
+      for (TokenId x = 0; x < kVocabulary; ++x) rows[from][x] = 1.2f * GumbelNoise(key, x);
+    }
+    return rows;
+  }();
+  return table[last];
 }
 
 std::vector<double> Next(const SamplingParameters& parameters, const std::vector<TokenId>& output) {
-  const std::vector<float> logits = Logits(output.empty() ? kPrompt.back() : output.back());
+  const std::vector<float>& logits = Logits(output.empty() ? kPrompt.back() : output.back());
   return ReferenceProbabilities(ReferenceProcess({logits.begin(), logits.end()}, parameters,
                                                  kEndTokens, kPrompt, output),
                                 false);
@@ -55,38 +61,6 @@ std::vector<std::vector<double>> Marginals(const SamplingParameters& parameters)
     }
   }
   return marginals;
-}
-
-// Wilson-Hilferty: the value that a chi-square of `degrees` exceeds with probability 1e-6.
-double Critical(int degrees) {
-  const double z = 4.753424;
-  const double h = 2.0 / (9.0 * degrees);
-  return degrees * std::pow(1 - h + z * std::sqrt(h), 3);
-}
-
-void ExpectFollows(const std::vector<int>& counts, const std::vector<double>& law) {
-  double statistic = 0, rest_expected = 0;
-  int bins = 0, rest = 0;
-  for (int x = 0; x < kVocabulary; ++x) {
-    const double expected = law[x] * kSeeds;
-    if (law[x] == 0) {
-      EXPECT_EQ(counts[x], 0) << "token " << x << " cannot be";
-    }
-    if (expected < 5) {
-      rest_expected += expected;
-      rest += counts[x];
-      continue;
-    }
-    statistic += (counts[x] - expected) * (counts[x] - expected) / expected;
-    ++bins;
-  }
-  if (rest_expected >= 5) {
-    statistic += (rest - rest_expected) * (rest - rest_expected) / rest_expected;
-    ++bins;
-  }
-  if (bins > 1) {
-    EXPECT_LT(statistic, Critical(bins - 1)) << bins << " bins";
-  }
 }
 
 class MarginalsTest : public ::testing::TestWithParam<std::string> {};
@@ -129,7 +103,7 @@ TEST_P(MarginalsTest, FrequenciesFollowTheExactLaw) {
   }
   for (int position = 0; position < 3; ++position) {
     SCOPED_TRACE(position);
-    ExpectFollows(counts[position], marginals[position]);
+    testing::ExpectFollows(counts[position], marginals[position], kSeeds);
   }
 }
 
@@ -150,7 +124,7 @@ TEST(MarginalsOracleTest, TellsLawsApart) {
   for (int x = 0; x < kVocabulary; ++x) {
     statistic += kSeeds * (law[x] - wrong[x]) * (law[x] - wrong[x]) / law[x];
   }
-  EXPECT_GT(statistic, Critical(kVocabulary - 1));
+  EXPECT_GT(statistic, testing::CriticalChiSquare(kVocabulary - 1));
 }
 
 }  // namespace

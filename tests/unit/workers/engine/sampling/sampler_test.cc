@@ -10,7 +10,7 @@
 
 #include "common/error.h"
 #include "gtest/gtest.h"
-#include "tests/unit/workers/engine/sampling/reference_sampler.h"
+#include "tests/support/reference_sampler.h"
 
 namespace mirrorsd::engine {
 namespace {
