@@ -2,7 +2,9 @@
 // Token ids in, one at a time; text out as soon as it is final, never a part of a character. All
 // outputs and Flush() together are exactly Tokenizer::Decode of all ids, broken UTF-8 included. The
 // time for a token does not depend on how many came before. Not for whole texts: Decode does that.
-// One object per output stream; one thread at a time.
+// One object per output stream; one thread at a time. (A decoder that rewrites what it already
+// said, such as a Strip at the end of the text, cannot be followed exactly; none of a known
+// language model does.)
 //
 // What is held back until more tokens come:
 //   byte-level BPE    the first bytes of an unfinished character;

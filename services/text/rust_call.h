@@ -38,7 +38,8 @@ struct Subject {
   bool is_file = false;
 };
 
-// OK for MIRRORSD_TEXT_OK. A panic is INTERNAL; anything else is about `subject`.
+// OK for MIRRORSD_TEXT_OK. A panic over a request is INTERNAL; over a file it is the file's fault,
+// as the crates meet some broken ones so. Anything else is about `subject`.
 absl::Status FromRust(int32_t code, const RustBytes& error, const Subject& subject);
 
 }  // namespace mirrorsd::text

@@ -65,6 +65,9 @@ absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Parse(std::string_vi
   std::shared_ptr<Tokenizer> tokenizer(new Tokenizer(handle));
   status = tokenizer->ReadVocabulary(name);
   if (!status.ok()) return status;
+  // Some broken files load and fail on every text: better now than with the first request.
+  const absl::StatusOr<std::vector<TokenId>> probe = tokenizer->Encode("a 1.", true, "encoding");
+  if (!probe.ok()) return BadFile(name, probe.status().message());
   return tokenizer;
 }
 

@@ -1,6 +1,10 @@
 //! A chat template as transformers renders it: Jinja with trim_blocks, lstrip_blocks and loop
 //! controls, Python's methods on strings and dicts, json.dumps for tojson, raise_exception and
 //! strftime_now. Known to differ: tuples print as lists, and strings have no % operator.
+//!
+//! Messages and tools come from requests and can do no harm. A template is part of the model that the
+//! operator chose: a wrong one is an error and an endless one is stopped, but one that is made to eat
+//! memory can.
 
 use std::fmt;
 use std::io;
@@ -17,6 +21,11 @@ use crate::strftime::format_utc;
 /// Instructions of one render: far above any real prompt, and below a second.
 const MAX_FUEL: u64 = 20_000_000;
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
+/// The longest published templates have about 30 KB.
+const MAX_SOURCE_BYTES: usize = 256 << 10;
+/// The parser's recursion over a chain of operators has no limit of its own; this holds the deepest
+/// chain that MAX_SOURCE_BYTES can spell. Only pages that are touched cost memory.
+const COMPILE_STACK_BYTES: usize = 512 << 20;
 const NAME: &str = "chat_template";
 const NOW: &str = "__mirrorsd_now_unix_s";
 
@@ -221,6 +230,24 @@ impl io::Write for Bounded {
 
 impl ChatTemplate {
     pub fn compile(source: &str) -> Result<Self, Failure> {
+        if source.len() > MAX_SOURCE_BYTES {
+            return Err(Failure::invalid(format!(
+                "the template has {} bytes (limit: {MAX_SOURCE_BYTES})",
+                source.len()
+            )));
+        }
+        let source = without_generation_tags(source);
+        std::thread::scope(|scope| {
+            std::thread::Builder::new()
+                .stack_size(COMPILE_STACK_BYTES)
+                .spawn_scoped(scope, || Self::compile_here(source))
+                .map_err(|e| Failure::invalid(format!("no thread to compile it: {e}")))?
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn compile_here(source: String) -> Result<Self, Failure> {
         let mut environment = Environment::new();
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
@@ -234,7 +261,7 @@ impl ChatTemplate {
         environment.add_filter("string", |value: Value| str_of(&value));
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
-        environment.add_template_owned(NAME, without_generation_tags(source)).map_err(|e| describe(&e))?;
+        environment.add_template_owned(NAME, source).map_err(|e| describe(&e))?;
         Ok(ChatTemplate { environment })
     }
 
@@ -326,6 +353,23 @@ mod tests {
         let failure = render(source, "{}").unwrap_err();
         assert_eq!(failure.code, abi::INVALID);
         assert!(failure.message.contains("fuel"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_long_chain_of_operators_does_not_run_out_of_stack() {
+        let deepest = format!("{{{{ {}1 }}}}", "-".repeat(MAX_SOURCE_BYTES - 7));
+        assert_eq!(render(&deepest, "{}").unwrap().trim_start_matches('-'), "1");
+        let failure = render(&"-".repeat(MAX_SOURCE_BYTES + 1), "{}").unwrap_err();
+        assert!(failure.message.contains("262145 bytes"), "{}", failure.message);
+    }
+
+    #[test]
+    fn what_is_nested_too_deeply_is_refused() {
+        let build =
+            "{% set ns = namespace(x=[]) %}{% for i in range(600) %}{% set ns.x = [ns.x] %}{% endfor %}";
+        let failure = render(&format!("{build}{{{{ ns.x | tojson }}}}"), "{}").unwrap_err();
+        assert!(failure.message.contains("nested too deeply"), "{}", failure.message);
+        assert!(render(&format!("{build}{{{{ ns.x }}}}"), "{}").unwrap().contains("[...]"));
     }
 
     #[test]

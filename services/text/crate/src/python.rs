@@ -4,6 +4,9 @@
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+/// JSON from a request nests at most 128 deep; only a template can build more.
+const MAX_DEPTH: usize = 500;
+
 /// The arguments of json.dumps that transformers' tojson takes.
 pub struct JsonStyle {
     pub indent: Option<String>,
@@ -88,6 +91,9 @@ fn new_line(style: &JsonStyle, depth: usize, out: &mut String) {
 }
 
 fn write_json_at(value: &Value, style: &JsonStyle, depth: usize, out: &mut String) -> Result<(), Error> {
+    if depth > MAX_DEPTH {
+        return Err(Error::new(ErrorKind::InvalidOperation, "the value is nested too deeply"));
+    }
     match value.kind() {
         ValueKind::None => out.push_str("null"),
         ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
@@ -175,14 +181,15 @@ pub fn str_of(value: &Value) -> String {
         ValueKind::String => value.as_str().unwrap_or("").to_string(),
         _ => {
             let mut out = String::new();
-            write_repr(value, &mut out);
+            write_repr(value, 0, &mut out);
             out
         }
     }
 }
 
-fn write_repr(value: &Value, out: &mut String) {
+fn write_repr(value: &Value, depth: usize, out: &mut String) {
     match value.kind() {
+        _ if depth > MAX_DEPTH => out.push_str("..."),
         ValueKind::None => out.push_str("None"),
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
         ValueKind::Number => out.push_str(&number_text(value, float_repr)),
@@ -191,7 +198,7 @@ fn write_repr(value: &Value, out: &mut String) {
             out.push('[');
             for (index, item) in value.try_iter().into_iter().flatten().enumerate() {
                 out.push_str(if index > 0 { ", " } else { "" });
-                write_repr(&item, out);
+                write_repr(&item, depth + 1, out);
             }
             out.push(']');
         }
@@ -199,9 +206,9 @@ fn write_repr(value: &Value, out: &mut String) {
             out.push('{');
             for (index, key) in value.try_iter().into_iter().flatten().enumerate() {
                 out.push_str(if index > 0 { ", " } else { "" });
-                write_repr(&key, out);
+                write_repr(&key, depth + 1, out);
                 out.push_str(": ");
-                write_repr(&value.get_item(&key).unwrap_or_default(), out);
+                write_repr(&value.get_item(&key).unwrap_or_default(), depth + 1, out);
             }
             out.push('}');
         }

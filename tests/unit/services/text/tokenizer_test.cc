@@ -63,6 +63,15 @@ TEST(Tokenizer, ABrokenFileIsNamed) {
   }
 }
 
+// tokenizers loads this file and panics on every text.
+TEST(Tokenizer, AFileThatFailsOnEveryTextIsRefusedAtOnce) {
+  Json json = Json::parse(ReadTokenizerJson(kLlama2));
+  json["post_processor"]["special_tokens"] = Json::object();
+  const auto tokenizer = Tokenizer::Parse(json.dump(), "t.json");
+  EXPECT_EQ(tokenizer.status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(GetErrorInfo(tokenizer.status())->field, "t.json");
+}
+
 TEST(Tokenizer, AbsurdIdsAreRefused) {
   const auto tokenizer = Tokenizer::Parse(
       R"({"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 4000000000}, "unk_token": "a"}})");
