@@ -33,7 +33,7 @@ constexpr int64_t TileOutputs(int64_t rows) {
   return rows <= 2 ? 6 : rows == 3 ? 4 : 3;
 }
 inline constexpr int64_t kPanel = 12;      // outputs whose partial sums wait in memory
-inline constexpr int64_t kRowBlock = 48;   // rows likewise
+inline constexpr int64_t kRowBlock = 64;   // rows likewise
 // Inputs of a row block are cut only where they exceed both.
 inline constexpr int64_t kInputBlock = 1024;
 inline constexpr int64_t kWholeInputBytes = 24 * 1024;
@@ -43,6 +43,23 @@ struct InputRange {
   int64_t begin = 0;
   int64_t end = 0;  // end - begin is a multiple of kLanes
   int64_t tail = 0;
+};
+
+// Which weights to fetch while others are multiplied: rows read side by side hide from the processor's own
+// prefetching that they follow each other. Long rows are fetched a panel ahead, row by row; of short ones
+// the next tile, as the one run of bytes that it is. (Decoding rows of 896 bf16: 9 GB/s without, 16 with.)
+template <class W>
+struct FetchAhead {
+  const W* from = nullptr;
+  int64_t output_stride = 0;
+  int64_t input_stride = 1;
+
+  static FetchAhead Of(const W* w, int64_t w_stride, int64_t num_outputs) {
+    constexpr int64_t kShortRowBytes = 2048;
+    constexpr int64_t kSize = static_cast<int64_t>(sizeof(W));
+    if (w_stride * kSize > kShortRowBytes) return {w + kPanel * w_stride, w_stride, 1};
+    return {w + num_outputs * w_stride, 64 / kSize, num_outputs};
+  }
 };
 
 template <class Read, int64_t kRows, int64_t kOutputs>
@@ -82,17 +99,17 @@ struct Tile {
     }
   }
 
-  // With kFetch, the cache lines at `ahead`, laid out as w, are fetched on the way.
+  // With kFetch, as many cache lines are fetched on the way as are read.
   template <bool kFetch>
   HWY_INLINE void Accumulate(const float* x, int64_t x_stride, const W* w, int64_t w_stride,
-                             int64_t size, const W* ahead) {
+                             int64_t size, const FetchAhead<W>& ahead) {
     constexpr int64_t kStepsOfLine = HWY_MAX(1, 64 / (kLanes * static_cast<int64_t>(sizeof(W))));
     int64_t k = 0;
     if (kFetch) {
       for (; k + kStepsOfLine * kLanes <= size; k += kStepsOfLine * kLanes) {
         for (int64_t step = 0; step < kStepsOfLine; ++step) {
           for (int64_t n = step; n < kOutputs; n += kStepsOfLine) {
-            hwy::Prefetch(ahead + n * w_stride + k);
+            hwy::Prefetch(ahead.from + n * ahead.output_stride + k * ahead.input_stride);
           }
           Step(x + k + step * kLanes, x_stride, w + k + step * kLanes, w_stride);
         }
@@ -159,10 +176,11 @@ HWY_NOINLINE void RunTile(const LinearArgs& args, int64_t m, int64_t n, const Ti
   x += range.begin;
   w += range.begin;
   if (plan.fetch) {
-    tile.template Accumulate<true>(x, args.x_stride, w, args.weight_stride, size,
-                                   w + kPanel * args.weight_stride);
+    tile.template Accumulate<true>(
+        x, args.x_stride, w, args.weight_stride, size,
+        FetchAhead<typename Read::T>::Of(w, args.weight_stride, kOutputs));
   } else {
-    tile.template Accumulate<false>(x, args.x_stride, w, args.weight_stride, size, nullptr);
+    tile.template Accumulate<false>(x, args.x_stride, w, args.weight_stride, size, {});
   }
   if (range.tail != 0) tile.Step(tail.x, kLanes, tail.w, kLanes);
   if (plan.last) {
@@ -216,8 +234,10 @@ void Linear(const LinearArgs& args) {
   HWY_ALIGN float partial[kRowBlock * kPanel * kLanes];
   const int64_t full = args.num_inputs / kLanes * kLanes;
   const int64_t tail = args.num_inputs - full;
-  for (int64_t m = 0; m < args.num_rows; m += kRowBlock) {
-    const int64_t m_end = HWY_MIN(m + kRowBlock, args.num_rows);
+  // Blocks of as equal a height as possible.
+  int64_t num_blocks = (args.num_rows + kRowBlock - 1) / kRowBlock;
+  for (int64_t m = 0, m_end = 0; m < args.num_rows; m = m_end, --num_blocks) {
+    m_end = m + (args.num_rows - m + num_blocks - 1) / num_blocks;
     const bool whole =
         (m_end - m) * args.num_inputs * static_cast<int64_t>(sizeof(float)) <= kWholeInputBytes;
     for (int64_t n = 0; n < args.num_outputs; n += kPanel) {
