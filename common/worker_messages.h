@@ -96,6 +96,8 @@ struct AppendTokens {
   std::vector<TokenId> token_ids;  // at most kMaxTokensPerAppend
 };
 
+// May come while a round with the sequence is outstanding; its VerifyDone still names the sequence.
+// Answered by SequenceEnded (verifier) or SequenceState{kAbsent} (draft).
 struct EndSequence {
   SequenceId sequence_id = 0;
 };

@@ -217,6 +217,11 @@ void Machine::HandleProgress(Worker* worker, const RolloutProgress& report) {
 }
 
 void Machine::HandleDraftState(Worker* worker, const SequenceState& report) {
+  if (report.state == DraftSequenceState::kAbsent && worker->ending.contains(report.sequence_id)) {
+    CloseLease(worker, report.sequence_id);  // a draft's answer to EndSequence
+    TakeBlocks(worker, report.blocks);
+    return;
+  }
   Sequence* sequence = FindLive(worker, report.sequence_id);
   if (sequence == nullptr || !TakeBlocks(worker, report.blocks)) return;
   if (report.draft_kv_length < 0 || report.draft_kv_length > worker->hello.context_length) {
@@ -224,18 +229,18 @@ void Machine::HandleDraftState(Worker* worker, const SequenceState& report) {
   }
   Drafting& draft = sequence->draft;
   switch (report.state) {
-    case DraftSequenceState::kCatchingUp:
     case DraftSequenceState::kReady:
-      if (report.state == DraftSequenceState::kCatchingUp) StopAwaiting(sequence);
+    case DraftSequenceState::kCatchingUp:
+    case DraftSequenceState::kEvicted:  // it comes back by itself when its pool has room
       draft.state = report.state;
       draft.kv_length = std::min(report.draft_kv_length, sequence->committed_length());
+      worker->pool_full = report.state == DraftSequenceState::kEvicted;
+      if (report.state != DraftSequenceState::kReady) StopAwaiting(sequence);
+      if (!worker->pool_full) assigning_ = true;
       return;
-    case DraftSequenceState::kAbsent:
-    case DraftSequenceState::kEvicted:
-      worker->pool_full |= report.state == DraftSequenceState::kEvicted;
+    case DraftSequenceState::kAbsent:  // it does not know the sequence: what was sent is void
       LeaveDraft(sequence, /*tell=*/true);
-      RetryDraftLater(sequence);
-      return;
+      return RetryDraftLater(sequence);
   }
   CloseFaulty(worker, "an unknown state of a sequence");
 }

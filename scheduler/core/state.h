@@ -177,7 +177,7 @@ struct Worker {
   int32_t num_missed = 0;  // deadlines in a row
   RoundId missed_round = 0;
   bool late = false;
-  bool pool_full = false;  // it evicted a sequence; until one ends there
+  bool pool_full = false;  // it evicted a sequence: nothing new until one ends or is ready
 
   bool is_verifier() const { return hello.role == WorkerRole::kVerifier; }
   int role_index() const { return is_verifier() ? 0 : 1; }

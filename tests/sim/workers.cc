@@ -176,23 +176,28 @@ void SimDraft::Handle(const WorkerCommand& command) {
     if (append->offset != static_cast<int32_t>(state.tokens.size())) Breach("tokens out of line");
     state.tokens.insert(state.tokens.end(), append->token_ids.begin(), append->token_ids.end());
     if (static_cast<int32_t>(state.tokens.size()) < state.total_length) return;
-    auto self = std::static_pointer_cast<SimDraft>(shared_from_this());
-    world_->After(per_depth, [self, id = append->sequence_id] {
-      const auto still = self->sequences_.find(id);
-      if (self->dead_ || still == self->sequences_.end()) return;
-      still->second.ready = true;
-      still->second.kv_length = still->second.total_length;
-      self->Say(SequenceState{id, DraftSequenceState::kReady, still->second.kv_length,
-                              self->Blocks()});
-    });
+    BringBack(append->sequence_id, per_depth);
   } else if (const auto* rollout = std::get_if<StartRollout>(&command)) {
     RollOut(*rollout);
   } else if (const auto* end = std::get_if<EndSequence>(&command)) {
     if (sequences_.erase(end->sequence_id) == 0) Breach("EndSequence of an unknown sequence");
-    Say(SequenceEnded{end->sequence_id, Blocks()});
+    Say(SequenceState{end->sequence_id, DraftSequenceState::kAbsent, 0, Blocks()});
   } else {
     Breach("a command for a verifier");
   }
+}
+
+// Catch-up: of a new sequence, or of one that was evicted.
+void SimDraft::BringBack(SequenceId id, absl::Duration delay) {
+  auto self = std::static_pointer_cast<SimDraft>(shared_from_this());
+  world_->After(delay, [self, id] {
+    const auto still = self->sequences_.find(id);
+    if (self->dead_ || still == self->sequences_.end()) return;
+    State& state = still->second;
+    state.ready = true;
+    state.kv_length = static_cast<int32_t>(state.tokens.size());
+    self->Say(SequenceState{id, DraftSequenceState::kReady, state.kv_length, self->Blocks()});
+  });
 }
 
 void SimDraft::RollOut(const StartRollout& command) {
@@ -227,6 +232,7 @@ void SimDraft::RollOut(const StartRollout& command) {
     state.ready = false;
     state.evicted = true;
     Say(SequenceState{command.sequence_id, DraftSequenceState::kEvicted, 0, Blocks()});
+    BringBack(command.sequence_id, per_depth * 20);
     return;
   }
   Continue(command.sequence_id, generation, command, 0);

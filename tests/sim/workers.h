@@ -125,6 +125,7 @@ class SimDraft : public SimWorker {
     bool evicted = false;
     uint64_t generation = 0;  // of its rollout; a newer one replaces it
   };
+  void BringBack(SequenceId id, absl::Duration delay);
   void RollOut(const StartRollout& command);
   void Continue(SequenceId id, uint64_t generation, StartRollout command, int32_t depth);
   int64_t Used() const override;
