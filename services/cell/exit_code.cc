@@ -2,9 +2,25 @@
 
 #include <cstdio>
 
+#include "absl/strings/str_cat.h"
+#include "common/error.h"
+
 namespace mirrorsd::cell {
+namespace {
+
+constexpr char kUsage[] = "USAGE";
+
+}  // namespace
+
+absl::Status UsageError(absl::string_view option, absl::string_view message) {
+  return MakeError(absl::StatusCode::kInvalidArgument, absl::StrCat(option, ": ", message),
+                   {.reason = kUsage, .field = std::string(option)});
+}
 
 ExitCode ExitCodeFor(const absl::Status& status) {
+  if (const auto info = GetErrorInfo(status); info.has_value() && info->reason == kUsage) {
+    return kExitUsage;
+  }
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return kExitDone;
@@ -29,12 +45,15 @@ ExitCode ExitCodeFor(const absl::Status& status) {
 ExitCode ReportFailure(const std::string& program, const absl::Status& status) {
   const std::string message(status.message());
   std::fprintf(stderr, "%s: %s\n", program.c_str(), message.c_str());
-  return ExitCodeFor(status);
+  const ExitCode code = ExitCodeFor(status);
+  if (code == kExitUsage) std::fprintf(stderr, "Try '%s --help'.\n", program.c_str());
+  return code;
 }
 
 ExitCode ReportUsage(const std::string& program, const absl::Status& status) {
-  ReportFailure(program, status);
-  std::fprintf(stderr, "Try '%s --help'.\n", program.c_str());
+  const std::string message(status.message());
+  std::fprintf(stderr, "%s: %s\nTry '%s --help'.\n", program.c_str(), message.c_str(),
+               program.c_str());
   return kExitUsage;
 }
 

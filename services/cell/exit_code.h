@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 
 namespace mirrorsd::cell {
 
@@ -17,11 +18,14 @@ enum ExitCode : int {
   kExitInterrupted = 130,
 };
 
+// What was typed wrongly, as opposed to what is wrong with a request or a file: ends as kExitUsage.
+absl::Status UsageError(absl::string_view option, absl::string_view message);
+
 ExitCode ExitCodeFor(const absl::Status& status);
 
-// Prints "PROGRAM: message" and returns the code.
+// Prints "PROGRAM: message" (and a hint at --help after a usage error) and returns the code.
 ExitCode ReportFailure(const std::string& program, const absl::Status& status);
-// The same for what was typed wrongly: kExitUsage, and a hint at --help.
+// The same for a status that is a usage error whatever it says, as all of ResolveOptions are.
 ExitCode ReportUsage(const std::string& program, const absl::Status& status);
 
 const char* Version();

@@ -8,7 +8,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "services/cell/http_listener.h"
 #include "services/cell/role_options.h"
 #include "services/cell/scheduler_report_metrics.h"
@@ -60,13 +59,14 @@ template <typename Worker, typename WorkerOptions>
 ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
                    const std::string& role, const std::string& model_option) {
   if (worker_options.engine.model_dir.empty()) {
-    return ReportUsage("mirrorsd-" + role, absl::InvalidArgumentError(
-                                               absl::StrCat("--", model_option, " is needed")));
+    return ReportFailure("mirrorsd-" + role, UsageError(model_option, "is needed"));
   }
   telemetry::MetricRegistry registry;
   telemetry::AddBuildInfo(&registry, role, Version());
   worker_options.attach.channel = rpc::DialTo(options.Text("scheduler-address"));
+  std::optional<ExitOnSignal> loading(std::in_place);
   auto worker = Worker::Create(std::move(worker_options));
+  loading.reset();
   if (!worker.ok()) return ReportFailure("mirrorsd-" + role, worker.status());
   const engine::EngineInfo& info = (*worker)->engine_info();
   telemetry::LogInfo(role, "model loaded",
@@ -104,7 +104,7 @@ ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
 ExitCode RunGateway(const config::Options& options) {
   constexpr char kProgram[] = "mirrorsd-gateway";
   if (options.Text("model").empty()) {
-    return ReportUsage(kProgram, absl::InvalidArgumentError("--model is needed"));
+    return ReportFailure(kProgram, UsageError("--model", "is needed"));
   }
   telemetry::MetricRegistry registry;
   telemetry::AddBuildInfo(&registry, "gateway", Version());
@@ -161,12 +161,12 @@ ExitCode RunScheduler(const config::Options& options) {
 
 ExitCode RunVerifierWorker(const config::Options& options) {
   return RunWorker<verifier::VerifierWorker>(options, VerifierOptions(options), "verifier-worker",
-                                             "model");
+                                             "--model");
 }
 
 ExitCode RunDraftWorker(const config::Options& options) {
   return RunWorker<draft::DraftWorker>(options, DraftOptions(options), "draft-worker",
-                                       "draft-model");
+                                       "--draft-model");
 }
 
 std::vector<std::string> Environment() {
@@ -179,7 +179,6 @@ std::vector<std::string> Environment() {
 
 ExitCode RoleMain(const config::CommandSpec& command, int argc, char** argv,
                   ExitCode (*run)(const config::Options& options)) {
-  BlockSignals();
   const std::string program(command.command_line);
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   if (arguments.size() == 1 && arguments[0] == "--version") {

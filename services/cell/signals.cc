@@ -1,8 +1,19 @@
 #include "services/cell/signals.h"
 
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <csignal>
+#include <cstdint>
+#include <cstring>
 #include <ctime>
 #include <utility>
+
+#include "common/check.h"
+#include "services/cell/exit_code.h"
 
 namespace mirrorsd::cell {
 namespace {
@@ -14,8 +25,6 @@ sigset_t StopSignals() {
   sigaddset(&signals, SIGTERM);
   return signals;
 }
-
-constexpr absl::Duration kLookInterval = absl::Milliseconds(100);
 
 }  // namespace
 
@@ -38,17 +47,32 @@ std::optional<int> WaitForSignal(absl::Duration timeout) {
   return caught > 0 ? std::optional<int>(caught) : std::nullopt;
 }
 
-SignalWatch::SignalWatch(std::function<void(int)> on_signal)
-    : thread_([this, on_signal = std::move(on_signal)] {
-        while (!stopped_.load()) {
-          const std::optional<int> caught = WaitForSignal(kLookInterval);
-          if (caught.has_value() && !stopped_.load()) on_signal(*caught);
-        }
-      }) {}
+SignalWatch::SignalWatch(std::function<void(int)> on_signal) : wake_fd_(eventfd(0, EFD_CLOEXEC)) {
+  const sigset_t signals = StopSignals();
+  const int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+  CHECK(wake_fd_ >= 0 && signal_fd >= 0) << std::strerror(errno);
+  thread_ = std::thread([this, signal_fd, on_signal = std::move(on_signal)] {
+    pollfd watched[] = {{.fd = signal_fd, .events = POLLIN}, {.fd = wake_fd_, .events = POLLIN}};
+    while (true) {
+      if (poll(watched, 2, -1) < 0 && errno != EINTR) break;
+      if ((watched[1].revents & POLLIN) != 0) break;
+      signalfd_siginfo caught;
+      if ((watched[0].revents & POLLIN) == 0) continue;
+      if (read(signal_fd, &caught, sizeof(caught)) != sizeof(caught)) continue;
+      on_signal(static_cast<int>(caught.ssi_signo));
+    }
+    close(signal_fd);
+  });
+}
 
 SignalWatch::~SignalWatch() {
-  stopped_ = true;
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof(one));
   thread_.join();
+  close(wake_fd_);
 }
+
+ExitOnSignal::ExitOnSignal()
+    : watch_([](int caught) { _exit(caught == SIGINT ? kExitInterrupted : kExitDone); }) {}
 
 }  // namespace mirrorsd::cell

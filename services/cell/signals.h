@@ -2,7 +2,6 @@
 // SIGINT and SIGTERM as values instead of interruptions. BlockSignals comes first in main, before any thread
 // is there, so that all threads have them blocked. Thread-safe.
 
-#include <atomic>
 #include <functional>
 #include <optional>
 #include <thread>
@@ -29,8 +28,18 @@ class SignalWatch {
   SignalWatch& operator=(const SignalWatch&) = delete;
 
  private:
-  std::atomic<bool> stopped_{false};
+  const int wake_fd_;
   std::thread thread_;
+};
+
+// Ends the process at once on a signal, while it lives: for what may take long before there is anything to
+// end in order (reading a model). SIGTERM ends with 0, SIGINT with 130.
+class ExitOnSignal {
+ public:
+  ExitOnSignal();
+
+ private:
+  SignalWatch watch_;
 };
 
 }  // namespace mirrorsd::cell

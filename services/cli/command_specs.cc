@@ -1,0 +1,72 @@
+#include "common/check.h"
+#include "services/cli/commands.h"
+
+namespace mirrorsd::cli {
+namespace {
+
+constexpr config::CommandSpec kSpecs[] = {
+    {.program = config::kServe,
+     .command_line = "mirrorsd serve",
+     .summary = "Serves a model by gRPC: all roles in this process, or each in its own.",
+     .usage = "--model DIR [--draft-model DIR] [--separate-processes] [options]",
+     .notes = "Examples:\n"
+              "  mirrorsd serve --model models/demo-target --draft-model models/demo-draft\n"
+              "  mirrorsd serve --config cell.yaml --separate-processes\n\n"
+              "/readyz, /livez and /metrics are on the HTTP port; /metrics shows every role. SIGTERM\n"
+              "drains: not ready at once, running requests finish, then exit 0."},
+    {.program = config::kGenerate,
+     .command_line = "mirrorsd generate",
+     .summary = "Generates a continuation, here or at a running cell.",
+     .usage = "(--model DIR [--draft-model DIR] | --server HOST:PORT)\n"
+              "           (--prompt TEXT | --prompt-ids ID,ID,... | --chat FILE) [options]",
+     .notes = "Examples:\n"
+              "  mirrorsd generate --model DIR --prompt 'Once upon a time' --max-tokens 64\n"
+              "  mirrorsd generate --server 127.0.0.1:50051 --prompt-ids 1,2,3 --output json\n\n"
+              "The same model, prompt, parameters and seed give the same tokens, with any draft, window\n"
+              "or batch. Ctrl-C cancels."},
+    {.program = config::kLogits,
+     .command_line = "mirrorsd logits",
+     .summary = "Writes the logits of a prompt, final and at an early exit, as safetensors.",
+     .usage = "--model DIR --prompt-ids ID,ID,... --early-exit-layer L --out FILE [options]"},
+    {.program = config::kChat,
+     .command_line = "mirrorsd chat",
+     .summary = "Talks with a model line by line, from a terminal or a pipe.",
+     .usage = "(--model DIR [--draft-model DIR] | --server HOST:PORT) [options]",
+     .notes = "Lines: /reset forgets the conversation, /exit or end of input ends it. Ctrl-C stops an\n"
+              "answer; while nothing is being answered, it ends the program."},
+    {.program = config::kDoctor,
+     .command_line = "mirrorsd doctor",
+     .summary = "Says what this machine has, which models load, and what is wrong with those that do not.",
+     .usage = "[--model DIR] [--draft-model DIR] [DIR ...]",
+     .notes = "Without a folder it looks at those under models/. Exit code 3 if a folder that was named\n"
+              "cannot be served.",
+     .positional = "folders"},
+    {.program = config::kGateway,
+     .command_line = "mirrorsd-gateway",
+     .summary = "The public gRPC API over a scheduler. Reads a model's text files, no weights.",
+     .usage = "--model DIR --scheduler-address ADDRESS [options]"},
+    {.program = config::kScheduler,
+     .command_line = "mirrorsd-scheduler",
+     .summary = "Batches requests over the workers that dial it.",
+     .usage = "[--listen-address ADDRESS] [options]"},
+    {.program = config::kVerifierWorker,
+     .command_line = "mirrorsd-verifier-worker",
+     .summary = "Runs the target model for a scheduler.",
+     .usage = "--model DIR --scheduler-address ADDRESS [options]"},
+    {.program = config::kDraftWorker,
+     .command_line = "mirrorsd-draft-worker",
+     .summary = "Runs the draft model for a scheduler.",
+     .usage = "--draft-model DIR --scheduler-address ADDRESS [options]"},
+};
+
+}  // namespace
+
+const config::CommandSpec& SpecOf(config::Program program) {
+  for (const config::CommandSpec& spec : kSpecs) {
+    if (spec.program == program) return spec;
+  }
+  CHECK(false) << "a program without a spec";
+  return kSpecs[0];
+}
+
+}  // namespace mirrorsd::cli

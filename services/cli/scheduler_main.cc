@@ -1,0 +1,11 @@
+// mirrorsd-scheduler: one role as a program (services/cell/role_programs.h).
+
+#include "services/cell/process_start.h"
+#include "services/cell/role_programs.h"
+#include "services/cli/commands.h"
+
+int main(int argc, char** argv) {
+  using namespace mirrorsd;
+  cell::StartProcess();
+  return cell::RoleMain(cli::SpecOf(config::kScheduler), argc, argv, cell::RunScheduler);
+}
