@@ -56,6 +56,8 @@ function(mirrorsd_test name)
   cmake_parse_arguments(ARG "NO_MAIN" "TIMEOUT" "SOURCES;DEPS;LABELS;ARGS" ${ARGN})
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  # What a test calls is optimized; the test itself need not be, and builds in half the time.
+  target_compile_options(${name} PRIVATE -O1)
   set(_main GTest::gmock_main)
   if(ARG_NO_MAIN)
     set(_main GTest::gmock)
