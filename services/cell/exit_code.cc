@@ -35,8 +35,10 @@ ExitCode ExitCodeFor(const absl::Status& status) {
       return kExitBadInput;
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kDeadlineExceeded:
-    case absl::StatusCode::kResourceExhausted:
       return kExitUnavailable;
+    case absl::StatusCode::kResourceExhausted:
+      // gRPC's own, without our details, says that a message was too large: trying again is no use.
+      return GetErrorInfo(status).has_value() ? kExitUnavailable : kExitBadInput;
     default:
       return kExitInternal;
   }

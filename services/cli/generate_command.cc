@@ -33,12 +33,14 @@ absl::Status Answer(const config::Options& options, const v1::GenerateRequest& r
   const bool json = options.Text("output") == "json";
   std::vector<TokenId> token_ids;
   std::string text;
+  bool any_text = false;
   auto final = client->Generate(request, TimeoutOf(options),
                                 [&](const v1::GenerateResponse& response) {
                                   if (!json) {
                                     std::fwrite(response.text().data(), 1, response.text().size(),
                                                 stdout);
                                     std::fflush(stdout);
+                                    any_text = true;
                                     return;
                                   }
                                   token_ids.insert(token_ids.end(), response.token_ids().begin(),
@@ -46,7 +48,7 @@ absl::Status Answer(const config::Options& options, const v1::GenerateRequest& r
                                   text += response.text();
                                 });
   if (!json) {
-    std::fputc('\n', stdout);
+    if (any_text) std::fputc('\n', stdout);
   } else if (final.ok()) {
     std::fputs(AnswerJson(token_ids, text, *final).c_str(), stdout);
   }

@@ -3,14 +3,17 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/error.h"
 #include "services/cell/role_options.h"
 #include "services/cell/signals.h"
 #include "services/cell/supervisor.h"
@@ -46,27 +49,51 @@ class PrivateFolder {
   std::string path_;
 };
 
-// The port itself, or for 0 one that is free now: a restarted child must find the same one again.
-absl::StatusOr<int64_t> ConcretePort(const std::string& host, int64_t port) {
-  if (port != 0) return port;
-  addrinfo hints{};
-  hints.ai_socktype = SOCK_STREAM;
-  hints.ai_flags = AI_PASSIVE;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(host.c_str(), "0", &hints, &found) != 0) {
-    return cell::UsageError("--host", absl::StrCat("'", host, "' is no known host"));
+// A port that is ours as long as this lives, 0 having become a free one: a restarted child must find the same
+// again, and nobody else may be given it meanwhile. The socket is bound but does not listen, so that a
+// child, which allows reuse as we do, can.
+class ReservedPort {
+ public:
+  ReservedPort() = default;
+  ~ReservedPort() {
+    if (fd_ >= 0) close(fd_);
   }
-  sockaddr_storage bound{};
-  socklen_t size = sizeof(bound);
-  const int fd = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const bool good = fd >= 0 && bind(fd, found->ai_addr, found->ai_addrlen) == 0 &&
-                    getsockname(fd, reinterpret_cast<sockaddr*>(&bound), &size) == 0;
-  if (fd >= 0) close(fd);
-  freeaddrinfo(found);
-  if (!good) return cell::UsageError("--host", absl::StrCat("cannot listen on ", host));
-  return ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
-                                           : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
-}
+  ReservedPort(const ReservedPort&) = delete;
+  ReservedPort& operator=(const ReservedPort&) = delete;
+
+  absl::Status Reserve(const std::string& option, const std::string& host, int64_t port) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_PASSIVE;
+    addrinfo* found = nullptr;
+    if (getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) {
+      return cell::UsageError("--host", absl::StrCat("'", host, "' is no known host"));
+    }
+    sockaddr_storage bound{};
+    socklen_t size = sizeof(bound);
+    const int reuse = 1;
+    fd_ = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    const bool good = fd_ >= 0 &&
+                      setsockopt(fd_, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)) == 0 &&
+                      bind(fd_, found->ai_addr, found->ai_addrlen) == 0 &&
+                      getsockname(fd_, reinterpret_cast<sockaddr*>(&bound), &size) == 0;
+    freeaddrinfo(found);
+    if (!good) {
+      return InvalidField(option, absl::StrCat("cannot listen on ", cell::HostPort(host, port), ": ",
+                                               std::strerror(errno)));
+    }
+    port_ = ntohs(bound.ss_family == AF_INET6
+                      ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
+                      : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
+    return absl::OkStatus();
+  }
+
+  int64_t port() const { return port_; }
+
+ private:
+  int fd_ = -1;
+  int64_t port_ = 0;
+};
 
 struct Wiring {
   std::string folder;  // of the programs
@@ -168,17 +195,20 @@ ExitCode RunServeSeparately(const config::Options& options) {
   }
   Wiring wiring{.folder = self.parent_path().string(), .host = options.Text("host"),
                 .sockets = &sockets};
-  auto grpc_port = ConcretePort(wiring.host, options.Integer("grpc-port"));
-  if (!grpc_port.ok()) return cell::ReportFailure(kProgram, grpc_port.status());
-  auto http_port = ConcretePort(wiring.host, options.Integer("http-port"));
-  if (!http_port.ok()) return cell::ReportFailure(kProgram, http_port.status());
-  wiring.grpc_port = *grpc_port;
-  wiring.http_port = *http_port;
+  ReservedPort grpc_port;
+  ReservedPort http_port;
+  absl::Status status = grpc_port.Reserve("--grpc-port", wiring.host, options.Integer("grpc-port"));
+  if (status.ok()) {
+    status = http_port.Reserve("--http-port", wiring.host, options.Integer("http-port"));
+  }
+  if (!status.ok()) return cell::ReportFailure(kProgram, status);
+  wiring.grpc_port = grpc_port.port();
+  wiring.http_port = http_port.port();
 
   ReportListening(options, cell::HostPort(wiring.host, wiring.grpc_port),
                   cell::HostPort(wiring.host, wiring.http_port));
   cell::Supervisor supervisor(Children(options, wiring), {}, Say);
-  absl::Status status = supervisor.Start();
+  status = supervisor.Start();
   if (status.ok()) status = Watch(wiring, &supervisor);
   if (!status.ok()) {
     cell::ReportFailure(kProgram, status);

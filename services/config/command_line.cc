@@ -88,8 +88,13 @@ absl::StatusOr<ParsedCommandLine> ParseCommandLine(const CommandSpec& command,
   ParsedCommandLine parsed;
   try {
     app.parse(reversed);
+  } catch (const CLI::ArgumentMismatch& error) {
+    // CLI11 names the option at the front: "--seed: 1 required TEXT missing".
+    const std::string what = error.what();
+    const bool missing = what.find("required") != std::string::npos && what.find("missing") != std::string::npos;
+    return InvalidField(what.substr(0, what.find(':')),
+                        missing ? "needs a value" : "takes one value and was given several");
   } catch (const CLI::ParseError& error) {
-    // CLI11 names the option at the front: "--seed: 1 required INT missing".
     const std::string what = error.what();
     const size_t colon = what.find(':');
     if (what.rfind("--", 0) == 0 && colon != std::string::npos) {
