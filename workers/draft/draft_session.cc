@@ -295,8 +295,10 @@ void DraftSession::State::Propose(DraftSequence* sequence, absl::Span<float> row
       options_.max_proposed_tokens > 0
           ? std::min<size_t>(row.size(), static_cast<size_t>(options_.max_proposed_tokens))
           : row.size();
-  const absl::StatusOr<absl::Span<const Candidate>> ranked = sampler_.Rank(
-      sequence->sampling(), row.first(proposed_ids), std::max(1, options_.noise_top));
+  const int32_t noise_top =
+      sequence->sampling().is_greedy() ? 1 : std::max(1, options_.noise_top);
+  const absl::StatusOr<absl::Span<const Candidate>> ranked =
+      sampler_.Rank(sequence->sampling(), row.first(proposed_ids), noise_top);
   RolloutProgress progress = MakeProgress(*sequence);
   ActiveRollout& rollout = *sequence->rollout;
   if (ranked.ok()) {

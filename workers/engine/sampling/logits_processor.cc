@@ -60,8 +60,8 @@ absl::Span<const RankedToken> RowFilter::Largest(absl::Span<const float> row, in
   const size_t room = std::max<size_t>(2 * wanted, 256);
   kept_.clear();
   float at_least = std::max(floor, std::numeric_limits<float>::lowest());
-  for (size_t x = 0; x < row.size(); ++x) {
-    if (!(row[x] >= at_least)) continue;
+  for (size_t x = FindAtLeast(row, 0, at_least); x < row.size();
+       x = FindAtLeast(row, x + 1, at_least)) {
     kept_.push_back({static_cast<TokenId>(x), row[x]});
     if (kept_.size() < room || room >= row.size()) continue;
     std::nth_element(kept_.begin(), kept_.begin() + (wanted - 1), kept_.end(), Precedes);

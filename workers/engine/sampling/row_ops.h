@@ -3,6 +3,8 @@
 // instruction set: each element is computed alone, sums have one order, and the largest has one index.
 // Pure functions, callable from any thread.
 
+#include <cstddef>
+
 #include "absl/types/span.h"
 #include "common/ids.h"
 #include "common/noise.h"
@@ -16,6 +18,9 @@ struct RowPeak {
   bool has_nan = false;
 };
 RowPeak FindPeak(absl::Span<const float> row);
+
+// The first index >= begin whose value is at least `floor`, or the row's size. NaN is never at least anything.
+size_t FindAtLeast(absl::Span<const float> row, size_t begin, float floor);
 
 // noise[x] = GumbelNoise(key, x).
 void FillGumbelRow(const NoiseKey& key, absl::Span<float> noise);

@@ -58,6 +58,23 @@ TEST(RowOpsTest, PeakIsTheFirstOfTheLargest) {
   EXPECT_EQ(FindPeak(nothing).value, -kInfinity);
 }
 
+TEST(RowOpsTest, FindAtLeastStopsAtEachOne) {
+  for (const int size : {1, 15, 16, 17, 40, 257}) {
+    std::vector<float> row = RandomRow(size, 2);
+    row[size / 2] = kNan;
+    row[size / 3] = 2.0f;
+    std::vector<size_t> expected, found;
+    for (int i = 0; i < size; ++i) {
+      if (row[i] >= 2.0f) expected.push_back(i);
+    }
+    for (size_t i = FindAtLeast(row, 0, 2.0f); i < row.size(); i = FindAtLeast(row, i + 1, 2.0f)) {
+      found.push_back(i);
+    }
+    EXPECT_EQ(found, expected) << size;
+    EXPECT_EQ(FindAtLeast(row, row.size(), -kInfinity), row.size());
+  }
+}
+
 TEST(RowOpsTest, WeightIsTheExponential) {
   for (float x = 0.0f; x > -80.0f; x -= 0.37f) {
     EXPECT_EQ(SoftmaxWeight(x + 5.0f, 5.0f), ExpF((x + 5.0f) - 5.0f));
