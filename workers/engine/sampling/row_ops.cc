@@ -17,13 +17,15 @@
 namespace mirrorsd::engine {
 namespace {
 
-constexpr float kNegligible = -80.0f;
+// x = logit - peak is never positive, so as bits it grows with its distance from the peak: one unsigned
+// comparison (vector loops have no use for branches) keeps what lies within 80 of it.
+constexpr uint32_t kNegligibleBits = 0xc2a00000;  // of -80.0f
 
 MIRRORSD_BODY float Weight(float logit, float peak) {
-  const float x = ieee::Sub(logit, peak);
-  const float bounded = x < kNegligible ? kNegligible : x;
-  const float weight = ieee::ExpBoundedF(bounded);
-  return x < kNegligible ? 0.0f : weight;
+  const uint32_t x = ieee::Bits<uint32_t>(ieee::Sub(logit, peak));
+  const uint32_t keep = x <= kNegligibleBits ? ~uint32_t{0} : uint32_t{0};
+  const float weight = ieee::ExpBoundedF(ieee::Bits<float>(x & keep));
+  return ieee::Bits<float>(ieee::Bits<uint32_t>(weight) & keep);
 }
 
 // Philox gives four neighbouring tokens at a time; 16 calls are done side by side. Their words stand in
@@ -57,15 +59,20 @@ MIRRORSD_BODY void NoiseOfBlock(const uint32_t* words, float* out) {
 constexpr int kLanes = 16;
 
 MIRRORSD_BODY double SumWeights(const float* row, int64_t size, float peak) {
+  constexpr int kChunk = 16 * kLanes;
+  float weights[kChunk];
   double sums[kLanes] = {};
-  const int64_t whole = size / kLanes * kLanes;
-  for (int64_t i = 0; i < whole; i += kLanes) {
-    for (int lane = 0; lane < kLanes; ++lane) {
-      sums[lane] += static_cast<double>(Weight(row[i + lane], peak));
+  int64_t at = 0;
+  for (; at + kChunk <= size; at += kChunk) {
+    for (int i = 0; i < kChunk; ++i) weights[i] = Weight(row[at + i], peak);
+    for (int i = 0; i < kChunk; i += kLanes) {
+      for (int lane = 0; lane < kLanes; ++lane) {
+        sums[lane] += static_cast<double>(weights[i + lane]);
+      }
     }
   }
-  for (int64_t i = whole; i < size; ++i) {
-    sums[i - whole] += static_cast<double>(Weight(row[i], peak));
+  for (int64_t i = at; i < size; ++i) {
+    sums[(i - at) % kLanes] += static_cast<double>(Weight(row[i], peak));
   }
   double total = 0.0;
   for (int lane = 0; lane < kLanes; ++lane) total += sums[lane];
