@@ -4,6 +4,10 @@
 # make bench   microbenchmarks of the ops and of the scheduler core
 .PHONY: help build demo test bench tidy clean
 
+# Objects are found again in any checkout of the same sources.
+export CCACHE_BASEDIR := $(CURDIR)
+export CCACHE_NOHASHDIR := true
+
 help:
 	@sed -n 's/^# make /make /p' Makefile
 

@@ -6,6 +6,9 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
+# Objects are found again in any checkout of the same sources.
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=true
+
 trees=${MIRRORSD_TEST_TREES:-asan tsan release}
 failed=()
 phase_names=()
