@@ -99,20 +99,19 @@ struct Tile {
     }
   }
 
-  // With kFetch, as many cache lines are fetched on the way as are read.
-  template <bool kFetch>
+  // As many cache lines of `ahead` are fetched on the way as are read; none where it is null.
   HWY_INLINE void Accumulate(const float* x, int64_t x_stride, const W* w, int64_t w_stride,
                              int64_t size, const FetchAhead<W>& ahead) {
     constexpr int64_t kStepsOfLine = HWY_MAX(1, 64 / (kLanes * static_cast<int64_t>(sizeof(W))));
     int64_t k = 0;
-    if (kFetch) {
-      for (; k + kStepsOfLine * kLanes <= size; k += kStepsOfLine * kLanes) {
-        for (int64_t step = 0; step < kStepsOfLine; ++step) {
-          for (int64_t n = step; n < kOutputs; n += kStepsOfLine) {
-            hwy::Prefetch(ahead.from + n * ahead.output_stride + k * ahead.input_stride);
-          }
-          Step(x + k + step * kLanes, x_stride, w + k + step * kLanes, w_stride);
+    for (; k + kStepsOfLine * kLanes <= size; k += kStepsOfLine * kLanes) {
+      if (ahead.from != nullptr) {
+        for (int64_t n = 0; n < kOutputs; ++n) {
+          hwy::Prefetch(ahead.from + n * ahead.output_stride + k * ahead.input_stride);
         }
+      }
+      for (int64_t step = 0; step < kStepsOfLine; ++step) {
+        Step(x + k + step * kLanes, x_stride, w + k + step * kLanes, w_stride);
       }
     }
     for (; k < size; k += kLanes) Step(x + k, x_stride, w + k, w_stride);
@@ -175,13 +174,9 @@ HWY_NOINLINE void RunTile(const LinearArgs& args, int64_t m, int64_t n, const Ti
   const int64_t size = range.end - range.begin;
   x += range.begin;
   w += range.begin;
-  if (plan.fetch) {
-    tile.template Accumulate<true>(
-        x, args.x_stride, w, args.weight_stride, size,
-        FetchAhead<typename Read::T>::Of(w, args.weight_stride, kOutputs));
-  } else {
-    tile.template Accumulate<false>(x, args.x_stride, w, args.weight_stride, size, {});
-  }
+  FetchAhead<typename Read::T> ahead;
+  if (plan.fetch) ahead = ahead.Of(w, args.weight_stride, kOutputs);
+  tile.Accumulate(x, args.x_stride, w, args.weight_stride, size, ahead);
   if (range.tail != 0) tile.Step(tail.x, kLanes, tail.w, kLanes);
   if (plan.last) {
     tile.Finish(args.bias == nullptr ? nullptr : args.bias + n, args.out + m * args.out_stride + n,
