@@ -121,8 +121,7 @@ void Machine::ForgiveOwnStall(absl::Time was_due) {
     worker->forgiven = true;
     worker->heard_at = now_;
     if (worker->cohort.round.has_value()) {
-      deadlines_.Set(Wait::kRound, incarnation,
-                     now_ + RoundLimit(*worker, worker->cohort.round->num_rows));
+      deadlines_.Set(Wait::kRound, incarnation, now_ + RoundLimit(*worker->cohort.round));
     }
     for (const auto& [id, sequence] : worker->live) {
       if (worker->is_verifier() && sequence->stage == Stage::kStarting) {
@@ -174,8 +173,14 @@ Sequence* Machine::FindOrdinal(uint64_t ordinal) const {
 CoreHealth Machine::Health(absl::Time now) const {
   CoreHealth health;
   health.draining = draining_;
-  for (const Worker* verifier : verifiers_) health.has_verifier |= !verifier->draining;
-  health.stalled = !sequences_.empty() && now - last_progress_ > config_.stall_timeout;
+  // A round that is known to take long, a large model's on a slow device, is no stall.
+  absl::Duration patience = config_.stall_timeout;
+  for (const Worker* verifier : verifiers_) {
+    health.has_verifier |= !verifier->draining;
+    const std::optional<Round>& round = verifier->cohort.round;
+    if (round.has_value()) patience = std::max(patience, 3 * round->predicted);
+  }
+  health.stalled = !sequences_.empty() && now - last_progress_ > patience;
   return health;
 }
 

@@ -122,7 +122,8 @@ class Machine {
   void CountCommit(Sequence* sequence, int32_t window_size, int32_t num_accepted,
                    int32_t num_committed);
   int32_t ChunkReserve(const Worker& verifier) const;
-  absl::Duration RoundLimit(const Worker& verifier, int32_t num_rows) const;
+  absl::Duration PredictRound(const Worker& verifier, int32_t num_rows) const;
+  absl::Duration RoundLimit(const Round& round) const;
 
   // drafting.cc: windows for the next round
   void DecideWindows(Worker* verifier);

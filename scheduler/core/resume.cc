@@ -10,7 +10,8 @@
 namespace mirrorsd::scheduler {
 namespace {
 
-constexpr int kMaxRetries = 6;
+constexpr int kMaxLosses = 5;   // without a token in between
+constexpr int kMaxRetries = 6;  // likewise
 constexpr absl::Duration kFirstPause = absl::Milliseconds(20);  // doubled each time
 
 std::string Shorten(const std::string& text) { return text.substr(0, 200); }
@@ -25,11 +26,18 @@ void Machine::Bind(Sequence* sequence, const std::string& numerics_id) {
   deadlines_.Set(Wait::kVerifier, sequence->ordinal, now_ + config_.verifier_loss_timeout);
 }
 
-// Its verifier is gone.
+// Its verifier is gone. A request whose verifiers go again and again before it gets a token may be what
+// brings them down, and may not take the others with it for ever.
 void Machine::HoldForVerifier(Sequence* sequence) {
   Bind(sequence, sequence->verifier->hello.numerics_id);
   LeaveVerifier(sequence, /*tell=*/false);
   Enqueue(sequence);
+  if (++sequence->num_losses > kMaxLosses) {
+    Fail(sequence, MakeError(absl::StatusCode::kUnavailable,
+                             absl::StrCat("verifiers were lost ", sequence->num_losses,
+                                          " times in a row while they worked on it"),
+                             {.reason = "VERIFIER_LOST_REPEATEDLY"}));
+  }
 }
 
 // One sequence of a round failed; the others did not.

@@ -87,8 +87,8 @@ void Machine::StartRound(Worker* verifier) {
     command.items.push_back({item.id, item.committed_length, item.is_prefill, item.begin, item.end,
                              item.window});
   }
-  deadlines_.Set(Wait::kRound, verifier->fence.incarnation,
-                 now_ + RoundLimit(*verifier, round.num_rows));
+  round.predicted = PredictRound(*verifier, round.num_rows);
+  deadlines_.Set(Wait::kRound, verifier->fence.incarnation, now_ + RoundLimit(round));
   cohort.round = std::move(round);
   Send(verifier, std::move(command));
 }
@@ -136,12 +136,15 @@ void Machine::AddChunks(Worker* verifier, int32_t max_rows, Round* round) {
   }
 }
 
-absl::Duration Machine::RoundLimit(const Worker& verifier, int32_t num_rows) const {
+absl::Duration Machine::PredictRound(const Worker& verifier, int32_t num_rows) const {
   const StepTimes& times = verifier.hello.step_times;
-  const absl::Duration predicted = std::max(
+  return std::max(
       absl::Nanoseconds(times.base_ns) + (num_rows - 1) * absl::Nanoseconds(times.per_row_ns),
       verifier.recent_round);
-  return std::max(10 * predicted, config_.min_round_timeout);
+}
+
+absl::Duration Machine::RoundLimit(const Round& round) const {
+  return std::max(10 * round.predicted, config_.min_round_timeout);
 }
 
 void Machine::ApplyOutcome(RoundItem* item, const VerifyItemDone& done) {
@@ -202,6 +205,7 @@ void Machine::CommitOutcome(RoundItem* item, const VerifyItemDone& done) {
 void Machine::CountCommit(Sequence* sequence, int32_t window_size, int32_t num_accepted,
                           int32_t num_committed) {
   sequence->num_retries = 0;
+  sequence->num_losses = 0;
   counters_.tokens_generated += num_committed;
   if (sequence->num_output_tokens() == num_committed) {
     counters_.prompt_tokens += sequence->prompt_length;

@@ -90,7 +90,8 @@ struct Sequence {
   bool was_placed = false;
   uint64_t last_incarnation = 0;
   bool queued = false;  // in the waiting lines (not: pausing before a retry)
-  int32_t num_retries = 0;
+  int32_t num_retries = 0;  // since its last token
+  int32_t num_losses = 0;   // likewise
 
   Drafting draft;
 
@@ -122,6 +123,7 @@ struct Round {
   RoundId id = 0;
   absl::Time started_at;
   int32_t num_rows = 0;
+  absl::Duration predicted;
   std::vector<RoundItem> items;
   int32_t num_done = 0;
   // Reports come in the order of the items as a rule; the index is built for those that do not.

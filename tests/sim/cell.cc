@@ -207,6 +207,7 @@ void Cell::CheckFailure(ConnectionId stream, const absl::Status& status) {
       : info->reason == "VERIFIER_LOST"
           ? info->retryable && age + coarse_ >= config_.verifier_loss_timeout
       : info->reason == "VOCABULARY_MISMATCH" ? config_.vocabulary_fingerprint.empty()
+      : info->reason == "VERIFIER_LOST_REPEATEDLY" ? connections_.size() > 5
       : info->reason == "NO_VERIFIER" || info->reason == "KV_EXHAUSTED" ||
                 info->reason == "UNKNOWN_SEQUENCE"
           ? info->retryable

@@ -57,6 +57,31 @@ TEST_F(CoreTest, IsNotReadyWhileRoundsStallAndIsAgainWithTheNextOne) {
   EXPECT_TRUE(core_->Health(now_ + absl::Milliseconds(1100)).ready());
 }
 
+TEST_F(CoreTest, ARoundThatIsKnownToTakeLongIsNoStall) {
+  Hello hello = MakeHello(WorkerRole::kVerifier, "v");
+  hello.step_times = {0, 10'000'000'000};  // ten seconds a row
+  const ConnectionId verifier = Attach(hello);
+  Submit(MakeRequest("r"));
+  Report(verifier, SequenceStarted{1, 0});
+  EXPECT_TRUE(core_->Health(now_ + absl::Seconds(50)).ready());
+  EXPECT_FALSE(core_->Health(now_ + absl::Seconds(61)).ready());
+}
+
+TEST_F(CoreTest, ARequestThatBringsVerifiersDownIsGivenUp) {
+  int losses = 0;
+  AttachVerifier();
+  Submit(MakeRequest("r"));
+  while (Actions<FailRequest>().empty() && losses < 100) {
+    Step(WorkerDetached{last_connection_, "crashed"});
+    ++losses;
+    if (Actions<FailRequest>().empty()) AttachVerifier();
+  }
+  EXPECT_EQ(losses, 6);
+  const auto info = GetErrorInfo(Actions<FailRequest>()[0].status);
+  EXPECT_EQ(info.value_or(ErrorInfo{}).reason, "VERIFIER_LOST_REPEATEDLY");
+  EXPECT_FALSE(info.value_or(ErrorInfo{}).retryable);
+}
+
 TEST_F(CoreTest, AnIdleCellIsReadyForEver) {
   AttachVerifier();
   EXPECT_TRUE(core_->Health(now_ + absl::Hours(10)).ready());
