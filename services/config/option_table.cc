@@ -99,6 +99,8 @@ constexpr OptionSpec kTable[] = {
     {.name = "output", .group = kOutput, .metavar = "FORM", .programs = kGenerate,
      .default_value = "text",
      .help = "text, as it comes, or json, at the end", .choices = "text|json"},
+    {.name = "show-statistics", .group = kOutput, .type = kFlag, .programs = kGenerate,
+     .help = "at the end, one line on standard error: tokens a second, rounds, acceptance length"},
     {.name = "early-exit-layer", .group = kOutput, .metavar = "L", .type = kInteger,
      .programs = kLogits,
      .help = "layer after which exit_logits are taken, 1 to all", .min = 1, .max = 1e6},

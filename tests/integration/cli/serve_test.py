@@ -153,14 +153,19 @@ class SeparateProcesses(unittest.TestCase):
                      "DEGRADED")
             statistics = self.check_streams(clients)
             self.assertTrue(any(each["accepted_tokens"] > 0 for each in statistics))
+            wait_for(lambda: cell.pid("draft-worker") != pid, "a new draft-worker")
+            self.assertEqual(cell.metric("worker_lost_total", role="draft"), 1)
+            # On a busy machine the new draft may have been late, too: it proves itself by drafting.
+            wait_for(lambda: self.drafts_again(cell), "drafting", interval=0.2)
             wait_for(lambda: cell.metric("workers_attached", role="draft", state="ready") == 1,
                      "the draft's return")
             wait_for(lambda: cell.metric("speculation_degraded") == 0, "the end of DEGRADED")
-            self.assertNotEqual(cell.pid("draft-worker"), pid)
-            self.assertEqual(cell.metric("worker_lost_total", role="draft"), 1)
-            answer = json.loads(cell.generate(*request(0)).stdout)
-            self.assertEqual(answer["token_ids"], self.expected[0])
-            self.assertGreater(answer["speculation"]["accepted_tokens"], 0, "it drafts again")
+
+    def drafts_again(self, cell):
+        answer = json.loads(cell.generate(*request(0)).stdout)
+        self.assertEqual(answer["token_ids"], self.expected[0])
+        return (answer["speculation"]["accepted_tokens"] > 0 and
+                cell.metric("speculation_degraded") == 0)
 
     def test_verifier_worker_killed_in_mid_stream(self):
         with self.serve() as cell:
