@@ -15,6 +15,8 @@ namespace {
 
 constexpr std::chrono::seconds kPatience(60);
 
+}  // namespace
+
 bool Eventually(const std::function<bool()>& good) {
   const absl::Time deadline = absl::Now() + absl::Seconds(30);
   while (!good()) {
@@ -23,8 +25,6 @@ bool Eventually(const std::function<bool()>& good) {
   }
   return true;
 }
-
-}  // namespace
 
 void Generation::Wait() {
   std::unique_lock<std::mutex> lock(mutex_);

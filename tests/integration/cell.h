@@ -4,6 +4,7 @@
 // and adding workers is how tests lose and restart them. Not thread-safe, but for the requests.
 
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -19,6 +20,9 @@
 #include "tests/support/micro_model.h"
 
 namespace mirrorsd::testing {
+
+// Polls until it holds, at most half a minute.
+bool Eventually(const std::function<bool()>& good);
 
 // One request on its way and what came of it.
 class Generation {

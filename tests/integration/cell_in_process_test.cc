@@ -20,7 +20,7 @@ namespace mirrorsd::testing {
 namespace {
 
 using ::testing::Contains;
-using ::testing::IsEmpty;
+using ::testing::Not;
 
 MicroModelOptions Target() { return {.max_positions = 1024, .seed = 7}; }
 
@@ -182,13 +182,19 @@ TEST(CellTest, DraftRestartedInMidStreamIsDegradedAndBack) {
   EXPECT_THAT(cell.Describe().speculation_degraded, Contains("draft_lost"));
   cell.AddDraft("d", PartlyAgreeing());
   EXPECT_TRUE(cell.WaitForWorkers(1, 1));
-  EXPECT_THAT(cell.Describe().speculation_degraded, IsEmpty());
+  EXPECT_THAT(cell.Describe().speculation_degraded, Not(Contains("draft_lost")));
   disturbed->Wait();
   EXPECT_TRUE(disturbed->status.ok()) << disturbed->status;
   EXPECT_EQ(disturbed->tokens, expected->tokens);
 
-  const auto after = cell.Run(cell.Request(Prompt(6), 100, SpeculationMode::kSerial));
-  EXPECT_GT(after->stats.drafted_tokens, 0) << "speculation did not come back";
+  // On a busy machine the draft may be late for a while beside that.
+  EXPECT_TRUE(Eventually([&] {
+    return cell.Run(cell.Request(Prompt(6), 50, SpeculationMode::kSerial))->stats.drafted_tokens > 0;
+  })) << "speculation did not come back";
+  EXPECT_TRUE(Eventually([&] {
+    cell.Run(cell.Request(Prompt(6), 20, SpeculationMode::kSerial));
+    return cell.Describe().speculation_degraded.empty();
+  }));
 }
 
 TEST(CellTest, DrainRefusesNewRequestsAndFinishesOldOnes) {
