@@ -1,7 +1,7 @@
 # make build   programs in build/release/bin/
 # make demo    the bundled pair through separate draft and verifier processes
 # make test    everything that is checked, with minutes per phase
-# make bench   microbenchmarks of the ops and of the scheduler core
+# make bench   microbenchmarks: ops, scheduler core, sampler, relay between processes
 .PHONY: help build demo test bench tidy clean
 
 # Objects are found again in any checkout of the same sources.
@@ -28,8 +28,7 @@ test:
 	@tools/run_tests.sh
 
 bench: build
-	@build/release/tests/core_bench
-	@build/release/tests/ops_bench
+	@for name in ops core sampler relay; do echo "== $$name"; build/release/bench/$${name}_bench; done
 
 tidy:
 	@python3 tools/tidy/tidy.py

@@ -75,6 +75,15 @@ function(mirrorsd_test name)
     ENVIRONMENT "MIRRORSD_BIN=${CMAKE_BINARY_DIR}/bin")
 endfunction()
 
+# mirrorsd_benchmark(NAME SOURCES ... DEPS ...): a program in ${build}/bench, run by hand.
+function(mirrorsd_benchmark name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE mirrorsd_flags ${ARG_DEPS})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bench)
+endfunction()
+
 # mirrorsd_fuzzer(NAME SOURCES ... DEPS ... [CORPUS dir] [RUNS n]): a libFuzzer target; only where MIRRORSD_FUZZ is on (clang).
 function(mirrorsd_fuzzer name)
   if(NOT MIRRORSD_FUZZ)

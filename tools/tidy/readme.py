@@ -49,7 +49,7 @@ def check_command(tree, command, targets, programs):
         for word in words[1:]:
             if not word.startswith("-") and "=" not in word and word not in targets:
                 yield f"make has no target {word}"
-    for word in re.findall(r"(?:\./)?build/[a-z]+/(?:bin|tests)/([\w-]+)", command):
+    for word in re.findall(r"(?:\./)?build/[a-z]+/(?:bin|tests|bench)/([\w-]+)", command):
         if word not in programs:
             yield f"no target builds {word}"
     for word in re.findall(r"(?<![\w/.])(?:tools|models|docs|tests|proto)/[\w./-]+", command):
