@@ -25,6 +25,7 @@
 #include "workers/engine/kv_cache/block_pool.h"
 #include "workers/engine/model/loader/model_source.h"
 #include "workers/engine/model/model_config.h"
+#include "workers/engine/pass_rows.h"
 
 namespace mirrorsd::engine {
 
@@ -58,29 +59,6 @@ struct EngineInfo {
   int64_t kv_block_bytes = 0;      // one block, all layers, keys and values
   int64_t weight_bytes = 0;        // as stored
   int64_t scratch_bytes = 0;
-};
-
-// Rows of one sequence that form a tree over its committed prefix (drafts only). Row t attends to
-// positions [0, prefix_length) through the block table and, of the tree, to the KV slots that its ancestor
-// list names, from the root down, its own slot last. Its position is prefix_length + depth, the root's
-// depth being 0. A slot is block * block_tokens + offset, in a block that the caller holds.
-// Shapes: slots[T], ancestor_offsets[T + 1], ancestor_slots[ancestor_offsets[T]]
-struct TreeRows {
-  int32_t prefix_length = 0;
-  absl::Span<const int32_t> slots;
-  absl::Span<const int32_t> ancestor_offsets;
-  absl::Span<const int32_t> ancestor_slots;
-};
-
-// What one sequence adds to a pass. Without a tree, row t is the token at position begin + t, attends to
-// [0, begin + t] and its KV is written at begin + t. The KV of [0, begin) must be valid already.
-// Shapes: token_ids[T], T >= 1; block_table[>= ceil((begin + T) / block_tokens)]
-struct SequenceRows {
-  absl::Span<const TokenId> token_ids;
-  int32_t begin = 0;
-  absl::Span<const BlockId> block_table;
-  int32_t logits_begin = 0;        // rows [logits_begin, T) get logits; T: none
-  const TreeRows* tree = nullptr;  // if set, `begin` is not used
 };
 
 // Logits on the host. Row r belongs to the r-th row that asked for logits, in the order of the pass. The
@@ -137,12 +115,6 @@ class Engine {
   Engine(EngineInfo info, ModelConfig config, std::unique_ptr<ModelSource> source,
          std::unique_ptr<Backend> backend, std::unique_ptr<ForwardPass> pass);
 
-  // One sequence's rows, appended to the members below. Errors: as BeginPass.
-  absl::Status AddSequence(const SequenceRows& rows, int32_t index);
-  absl::Status AddTree(const SequenceRows& rows, const std::string& field);
-  absl::Status CheckBlocks(const SequenceRows& rows, int32_t num_positions,
-                           const std::string& field) const;
-
   EngineInfo info_;
   ModelConfig config_;
   std::unique_ptr<ModelSource> source_;  // owns the mapped weights
@@ -150,14 +122,7 @@ class Engine {
   std::unique_ptr<ForwardPass> pass_;    // refers to backend_ and to the weights
   BlockPool blocks_;
 
-  // The pass that is being put together; reserved once.
-  std::vector<TokenId> token_ids_;
-  std::vector<int32_t> positions_;
-  std::vector<int32_t> slots_;
-  std::vector<BatchSequence> sequences_;
-  std::vector<int32_t> ancestor_offsets_;
-  std::vector<int32_t> ancestor_slots_;
-  std::vector<int32_t> logits_rows_;
+  PassRows rows_;
   int32_t layers_done_ = -1;  // -1: no pass is begun
 };
 

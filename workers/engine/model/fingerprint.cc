@@ -57,14 +57,14 @@ std::string ConfigText(const ModelConfig& config) {
   return absl::StrJoin(fields, " ");
 }
 
-std::string ModelFingerprint(const ModelConfig& config, absl::Span<const BoundTensor> tensors) {
+std::string ModelFingerprint(const OpenedModel& model) {
   Sha256 digest;
   digest.Update("mirrorsd model 1\n");
-  digest.Update(ConfigText(config));
-  for (const BoundTensor& bound : tensors) {
+  digest.Update(ConfigText(model.config));
+  for (const BoundTensor& bound : model.tensors) {
     const StoredTensor& tensor = *bound.stored;
-    digest.Update(absl::StrCat("\n", tensor.name, " ", tensor.type_name, " ", ShapeText(tensor.shape),
-                               "\n"));
+    digest.Update(
+        absl::StrCat("\n", tensor.name, " ", tensor.type_name, " ", ShapeText(tensor.shape), "\n"));
     const int64_t size = static_cast<int64_t>(tensor.bytes.size());
     if (size <= kNumRuns * kRunBytes) {
       digest.Update(tensor.bytes.data(), tensor.bytes.size());

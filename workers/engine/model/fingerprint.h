@@ -5,9 +5,8 @@
 
 #include <string>
 
-#include "absl/types/span.h"
 #include "workers/engine/model/model_config.h"
-#include "workers/engine/model/weights.h"
+#include "workers/engine/model/opened_model.h"
 
 namespace mirrorsd::engine {
 
@@ -16,6 +15,6 @@ std::string ConfigText(const ModelConfig& config);
 
 // SHA-256 in hex over the config, the table (name, type, shape) and of every tensor 32 runs of 128 bytes, spread
 // evenly, or all of it where it is not larger.
-std::string ModelFingerprint(const ModelConfig& config, absl::Span<const BoundTensor> tensors);
+std::string ModelFingerprint(const OpenedModel& model);
 
 }  // namespace mirrorsd::engine

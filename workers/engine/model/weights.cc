@@ -2,14 +2,9 @@
 
 #include <algorithm>
 #include <array>
-#include <set>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/check.h"
-#include "common/error.h"
-#include "workers/engine/model/loader/safetensors.h"
 
 namespace mirrorsd::engine {
 namespace {
@@ -21,12 +16,8 @@ DType WeightType(StoredType type) {
     case StoredType::kBf16: return DType::kBF16;
     default: break;
   }
-  CHECK(false) << "not a weight's type: BindTensors let it through";
+  CHECK(false) << "not a weight's type: OpenModel let it through";
   return DType::kF32;
-}
-
-bool IsWeightType(StoredType type) {
-  return type == StoredType::kF32 || type == StoredType::kF16 || type == StoredType::kBf16;
 }
 
 HostMatrix View(const StoredTensor& tensor) {
@@ -164,39 +155,12 @@ LayerWeights LoadLayer(Loader* loader, const BlockConfig& block, int32_t layer) 
 
 }  // namespace
 
-absl::StatusOr<std::vector<BoundTensor>> BindTensors(absl::string_view place, const Family& family,
-                                                     const ModelConfig& config,
-                                                     absl::Span<const StoredTensor> stored) {
-  std::vector<BoundTensor> bound;
-  for (TensorSpec& spec : family.list_tensors(config)) {
-    const auto it = std::lower_bound(
-        stored.begin(), stored.end(), spec.name,
-        [](const StoredTensor& tensor, const std::string& name) { return tensor.name < name; });
-    if (it == stored.end() || it->name != spec.name) {
-      return BadFile(place, absl::StrCat("lacks the tensor \"", spec.name, "\""),
-                     absl::StrCat("shape ", ShapeText(spec.shape)));
-    }
-    if (it->shape != spec.shape) {
-      return BadFile(it->file,
-                     absl::StrCat("tensor \"", spec.name, "\" has the shape ", ShapeText(it->shape),
-                                  ", the config asks for ", ShapeText(spec.shape)),
-                     ShapeText(spec.shape));
-    }
-    if (!IsWeightType(it->type)) {
-      return BadFile(it->file,
-                     absl::StrCat("tensor \"", spec.name, "\" has the dtype ", it->type_name),
-                     "supported: F32, F16, BF16");
-    }
-    bound.push_back({std::move(spec), &*it});
-  }
-  return bound;
-}
-
-absl::StatusOr<ModelWeights> LoadWeights(Backend* backend, const ModelConfig& config,
-                                         absl::Span<const BoundTensor> tensors, ModelSource* source,
-                                         const std::function<void(const LoadProgress&)>& on_progress) {
+absl::StatusOr<ModelWeights> LoadWeights(
+    Backend* backend, OpenedModel* model,
+    const std::function<void(const LoadProgress&)>& on_progress) {
   using Role = TensorRole;
-  Loader loader(backend, tensors, source, on_progress);
+  const ModelConfig& config = model->config;
+  Loader loader(backend, model->tensors, model->source.get(), on_progress);
   ModelWeights weights;
   weights.token_embedding = loader.Matrix(Role::kTokenEmbedding);
   weights.position_embedding = loader.Matrix(Role::kPositionEmbedding);
@@ -208,10 +172,6 @@ absl::StatusOr<ModelWeights> LoadWeights(Backend* backend, const ModelConfig& co
   if (!config.tied_head) weights.head = loader.Matrix(Role::kHead);
   if (!loader.status().ok()) return loader.status();
   CHECK_EQ(loader.progress().tensors_done, loader.progress().tensors_total);
-  weights.stored_bytes = loader.progress().bytes_total;
-  std::set<std::string> types;
-  for (const BoundTensor& tensor : tensors) types.insert(DTypeName(WeightType(tensor.stored->type)));
-  weights.type_names = absl::StrJoin(types, ",");
   return weights;
 }
 

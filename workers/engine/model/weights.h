@@ -1,20 +1,16 @@
 #pragma once
-// A model's weights on a backend: the family's tensor table matched against what is stored, then loaded.
-// Matrices that read the same input (q, k, v; gate, up) are stacked where their types are equal, so that a
-// layer is four products. Not thread-safe.
+// A model's weights on a backend. Matrices that read the same input (q, k, v; gate, up) are stacked where
+// their types are equal, so that a layer is four products. Not thread-safe.
 
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
-#include "absl/types/span.h"
 #include "workers/engine/backend/backend.h"
-#include "workers/engine/model/families/family.h"
 #include "workers/engine/model/loader/model_source.h"
+#include "workers/engine/model/opened_model.h"
 
 namespace mirrorsd::engine {
 
@@ -45,25 +41,11 @@ struct ModelWeights {
   std::vector<LayerWeights> layers;
   Buffer final_norm, final_norm_bias;
   std::unique_ptr<Weight> head;  // null: the token embedding
-  int64_t stored_bytes = 0;
-  std::string type_names;        // the distinct ones, sorted: "bf16,f32"
 };
 
-// A spec and the stored tensor that fulfils it.
-struct BoundTensor {
-  TensorSpec spec;
-  const StoredTensor* stored = nullptr;
-};
-
-// Finds every tensor of the family's table among `stored` (sorted by name), which must outlive the result.
-// Errors: BAD_FILE naming `place` (the model) or the file, the tensor and what the config asks for.
-absl::StatusOr<std::vector<BoundTensor>> BindTensors(absl::string_view place, const Family& family,
-                                                     const ModelConfig& config,
-                                                     absl::Span<const StoredTensor> stored);
-
-// Errors: RESOURCE_EXHAUSTED of the backend.
-absl::StatusOr<ModelWeights> LoadWeights(Backend* backend, const ModelConfig& config,
-                                         absl::Span<const BoundTensor> tensors, ModelSource* source,
-                                         const std::function<void(const LoadProgress&)>& on_progress);
+// `model` must stay as long as a weight refers to its bytes. Errors: RESOURCE_EXHAUSTED of the backend.
+absl::StatusOr<ModelWeights> LoadWeights(
+    Backend* backend, OpenedModel* model,
+    const std::function<void(const LoadProgress&)>& on_progress);
 
 }  // namespace mirrorsd::engine
