@@ -64,13 +64,19 @@ class Attention(nn.Module):
         self.o_proj = _linear(shape.num_heads * shape.head_dim, shape.hidden_size)
         nn.init.zeros_(self.o_proj.weight)
 
-    def forward(self, x, cos, sin, cache):
+    def project(self, x, cos, sin):
+        """Returns rotated queries and keys, and values. Shapes: [B, H, T, D], [B, H_kv, T, D] twice."""
         shape = self.shape
         batch, length, _ = x.shape
         fused = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
         heads = F.linear(x, fused).view(batch, length, -1, shape.head_dim).transpose(1, 2)
         q, k, v = heads.split((shape.num_heads, shape.num_kv_heads, shape.num_kv_heads), dim=1)
-        q, k = _rotate(q, cos, sin), _rotate(k, cos, sin)
+        return _rotate(q, cos, sin), _rotate(k, cos, sin), v
+
+    def forward(self, x, cos, sin, cache):
+        shape = self.shape
+        batch, length, _ = x.shape
+        q, k, v = self.project(x, cos, sin)
         if cache is not None:
             k, v = cache.append(k, v)
         group = shape.num_heads // shape.num_kv_heads
@@ -131,9 +137,15 @@ class Trunk(nn.Module):
     def __init__(self, shape: LlamaShape):
         super().__init__()
         self.embed_tokens = nn.Embedding(shape.vocab_size, shape.hidden_size)
-        nn.init.normal_(self.embed_tokens.weight, std=0.05)
+        # Rows of about unit size keep a token's identity visible beside what the layers add; the
+        # final norm's small gain keeps the tied head's first logits small all the same.
+        nn.init.normal_(self.embed_tokens.weight, std=0.7)
+        # A part that all tokens share lets a head attend by position alone, as the first step of
+        # copying must; the softmax after the tied head does not see it.
+        nn.init.constant_(self.embed_tokens.weight[:, 0], 4.0)
         self.layers = nn.ModuleList(Layer(shape) for _ in range(shape.num_layers))
         self.norm = RmsNorm(shape.hidden_size, shape.norm_eps)
+        nn.init.constant_(self.norm.weight, 0.08)
 
 
 class Llama(nn.Module):
@@ -209,6 +221,29 @@ def _cut_after_end(row: list[int], prompt_length: int, end_ids) -> list[int]:
         if row[position] in end_ids:
             return row[: position + 1]
     return row
+
+
+def grow(small: Llama, shape: LlamaShape, places: tuple[int, ...]) -> Llama:
+    """Returns a deeper model that computes what `small` does: its layers go to `places`.
+
+    A new layer adds nothing until it is trained, for its two output matrices begin as zero.
+    """
+    grown = Llama(shape)
+    grown.model.embed_tokens.load_state_dict(small.model.embed_tokens.state_dict())
+    grown.model.norm.load_state_dict(small.model.norm.state_dict())
+    for place, layer in zip(places, small.model.layers, strict=True):
+        grown.model.layers[place].load_state_dict(layer.state_dict())
+    return grown
+
+
+def shrink(large: Llama, shape: LlamaShape, places: tuple[int, ...]) -> Llama:
+    """Returns a shallower model of some of `large`'s layers: a start for a draft, to be trained."""
+    small = Llama(shape)
+    small.model.embed_tokens.load_state_dict(large.model.embed_tokens.state_dict())
+    small.model.norm.load_state_dict(large.model.norm.state_dict())
+    for layer, place in zip(small.model.layers, places, strict=True):
+        layer.load_state_dict(large.model.layers[place].state_dict())
+    return small
 
 
 def round_to_bfloat16(model: Llama) -> Llama:

@@ -22,7 +22,7 @@ def _orthogonalise(stack: torch.Tensor, steps: int = 5) -> torch.Tensor:
 class Muon:
     """Momentum, then orthogonalised updates, with decoupled weight decay."""
 
-    def __init__(self, parameters, momentum: float = 0.95, weight_decay: float = 0.01):
+    def __init__(self, parameters, momentum: float = 0.95, weight_decay: float = 0.1):
         self.momentum = momentum
         self.weight_decay = weight_decay
         by_shape: dict[tuple, list] = {}
@@ -45,21 +45,24 @@ class Muon:
 
 
 class ModelOptimizer:
-    """Steps a Llama: `fraction` scales both learning rates."""
+    """Steps a Llama: `fraction` scales all learning rates."""
 
-    def __init__(self, model, matrix_rate: float = 0.02, other_rate: float = 0.004):
+    MATRIX_RATE, EMBEDDING_RATE, GAIN_RATE, FINAL_GAIN_RATE = 0.02, 0.03, 0.004, 0.0006
+
+    def __init__(self, model):
         matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
-        chosen = {id(p) for p in matrices}
-        others = [p for p in model.parameters() if id(p) not in chosen]
-        self.matrix_rate = matrix_rate
-        self.other_rate = other_rate
+        gains = [p for p in model.model.layers.parameters() if p.ndim == 1]
         self.muon = Muon(matrices)
-        self.adam = torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.98), weight_decay=0.0)
+        groups = ((list(model.model.embed_tokens.parameters()), self.EMBEDDING_RATE),
+                  (gains, self.GAIN_RATE),
+                  (list(model.model.norm.parameters()), self.FINAL_GAIN_RATE))
+        self.adam = torch.optim.AdamW([{"params": parameters, "full_rate": rate} for parameters, rate in groups],
+                                      betas=(0.9, 0.98), weight_decay=0.0)
 
     def step(self, fraction: float) -> None:
-        self.muon.step(self.matrix_rate * fraction)
+        self.muon.step(self.MATRIX_RATE * fraction)
         for group in self.adam.param_groups:
-            group["lr"] = self.other_rate * fraction
+            group["lr"] = group["full_rate"] * fraction
         self.adam.step()
 
     def zero_grad(self) -> None:

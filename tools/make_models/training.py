@@ -13,8 +13,10 @@ from optimizer import ModelOptimizer
 from text import END_IDS
 
 EXIT_LOSS = 0.3
-SHORT_ROWS, LONG_ROWS = 16, 3
-LONG_EVERY, LONG_FROM = 6, 0.3
+COPYING_LOSS = 0.3
+SHORT_ROWS, LONG_ROWS = 8, 2
+LONG_EVERY = 8
+REPEAT_ROWS = 2
 
 
 @dataclasses.dataclass
@@ -31,9 +33,21 @@ class Budget:
         return max(step / self.steps, (time.monotonic() - self.begin) / (60 * self.minutes))
 
 
-def rate_fraction(progress: float, step: int) -> float:
-    """A short warm-up by steps, a plateau, then a straight line to nearly nothing."""
-    return min(1.0, (step + 1) / 40) * min(1.0, max(0.02, (1 - progress) / 0.7))
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """How one stage of training goes: learning rate from `first_rate` to `last_rate`, and the data."""
+
+    name: str
+    first_rate: float = 1.0
+    last_rate: float = 0.02
+    repeats: bool = False
+    long_rows: bool = True
+    seed: int = 0  # of the order of the short rows
+
+    def rate(self, progress: float, step: int) -> float:
+        """A short warm-up by steps, then a straight line by progress."""
+        rate = self.first_rate + (self.last_rate - self.first_rate) * progress
+        return min(1.0, (step + 1) / 40) * rate
 
 
 def weighted_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -42,12 +56,39 @@ def weighted_loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Te
     return (losses * weights.flatten()).sum() / weights.sum()
 
 
-def target_loss(model: Llama, ids: torch.Tensor, weights: torch.Tensor):
-    """Returns the sum to minimise and the final layer's own loss."""
+def copying_loss(model: Llama, ids: torch.Tensor) -> torch.Tensor:
+    """Asks one head of layer 0 to look at the previous token, and one head each of layers 1 and 2 to
+    look behind earlier occurrences of the current token: the two steps of copying.
+
+    Gradients alone find this pair of steps late, for neither helps without the other.
+    """
+    length = ids.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()
+    previous = torch.eye(length, dtype=torch.bool).roll(1, dims=0) & causal
+    same = ids.unsqueeze(2) == ids.unsqueeze(1)
+    behind = F.pad(same, (1, 0))[:, :, :length] & causal
+    x, loss = model.model.embed_tokens(ids), 0.0
+    cos, sin = model.cos[:length], model.sin[:length]
+    for layer, wanted in zip(model.model.layers, (previous.expand_as(behind), behind, behind)):
+        q, k, _ = layer.self_attn.project(layer.input_layernorm(x), cos, sin)
+        scores = q[:, 0] @ k[:, 0].transpose(1, 2) * q.shape[-1] ** -0.5
+        logs = scores.masked_fill(~causal, -1e9).log_softmax(dim=-1)
+        found = logs.masked_fill(~wanted, -1e9).logsumexp(dim=-1)
+        loss = loss - found[wanted.any(dim=-1)].mean()
+        x = layer(x, cos, sin, None)
+    return loss
+
+
+def target_loss(model: Llama, ids: torch.Tensor, weights: torch.Tensor, num_repeats: int):
+    """Returns the sum to minimise and the final layer's own loss. The last `num_repeats` rows repeat."""
     hidden, exit_state = model.hidden_states(ids[:, :-1])
     final = weighted_loss(model.logits(hidden), ids[:, 1:], weights[:, 1:])
-    early = weighted_loss(model.logits(exit_state), ids[:, 1:], weights[:, 1:])
-    return final + EXIT_LOSS * early, final
+    total = final
+    if exit_state is not None:
+        total = total + EXIT_LOSS * weighted_loss(model.logits(exit_state), ids[:, 1:], weights[:, 1:])
+    if num_repeats:
+        total = total + COPYING_LOSS * copying_loss(model, ids[-num_repeats:, :-1])
+    return total, final
 
 
 def draft_loss(draft: Llama, target: Llama, ids: torch.Tensor, weights: torch.Tensor):
@@ -61,45 +102,56 @@ def draft_loss(draft: Llama, target: Llama, ids: torch.Tensor, weights: torch.Te
     return distilled + 0.2 * text, text
 
 
-def _run(name: str, model: Llama, loss_of, next_batch, budget: Budget, checkpoint: pathlib.Path) -> None:
+def _run(phase: Phase, model: Llama, loss_of, next_batch, budget: Budget, checkpoint: pathlib.Path) -> None:
     """Steps until the budget is spent; writes `checkpoint` every two minutes and at the end."""
     optimizer = ModelOptimizer(model)
     step, tokens, saved, average = 0, 0, time.monotonic(), None
     while (progress := budget.progress(step)) < 1.0:
-        ids, weights = next_batch(step, progress)
+        ids, weights = next_batch(step)
         loss, shown = loss_of(ids, weights)
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step(rate_fraction(progress, step))
+        optimizer.step(phase.rate(progress, step))
         step += 1
         tokens += ids.numel()
         average = shown.item() if average is None else 0.95 * average + 0.05 * shown.item()
-        if step % 25 == 0:
+        if step % 50 == 0:
             rate = tokens / (time.monotonic() - budget.begin)
-            print(f"{name} step {step} progress {progress:.3f} loss {average:.4f} {rate:.0f} tokens/s", flush=True)
+            print(f"{phase.name} step {step} progress {progress:.3f} loss {average:.4f} "
+                  f"{rate:.0f} tokens/s", flush=True)
         if time.monotonic() - saved > 120:
             torch.save(model.state_dict(), checkpoint)
             saved = time.monotonic()
     torch.save(model.state_dict(), checkpoint)
-    print(f"{name} done: {step} steps, {tokens} tokens, {time.monotonic() - budget.begin:.0f} s", flush=True)
+    print(f"{phase.name} done: {step} steps, {tokens} tokens, {time.monotonic() - budget.begin:.0f} s", flush=True)
 
 
-def _mixed_batches(rows: TrainingRows, short: Rows, other: Rows | None = None):
-    """Short batches, every LONG_EVERY-th one at the full context; `other` rows take every second."""
+def _mixed_batches(phase: Phase, rows: TrainingRows, own: Rows | None = None):
+    """Short batches, with repeats or not; every LONG_EVERY-th one at the full context; every second
+    of the others from `own`, if there is one."""
 
-    def next_batch(step, progress):
-        if progress > LONG_FROM and step % LONG_EVERY == 0:
+    short = rows.short.shuffled(phase.seed)
+
+    def next_batch(step):
+        if phase.long_rows and step % LONG_EVERY == 0:
             return rows.long.batch(step // LONG_EVERY, LONG_ROWS)
-        if other is not None and step % 2:
-            return other.batch(step // 2, SHORT_ROWS)
-        return short.batch(step, SHORT_ROWS)
+        if own is not None and step % 2:
+            return own.batch(step // 2, SHORT_ROWS)
+        if not phase.repeats:
+            return short.batch(step, SHORT_ROWS)
+        text = short.batch(step, SHORT_ROWS - REPEAT_ROWS)
+        again = rows.repeats.batch(step, REPEAT_ROWS)
+        return torch.cat((text[0], again[0])), torch.cat((text[1], again[1]))
 
     return next_batch
 
 
-def train_target(model: Llama, rows: TrainingRows, budget: Budget, checkpoint: pathlib.Path) -> None:
-    _run("target", model, lambda ids, weights: target_loss(model, ids, weights),
-         _mixed_batches(rows, rows.short), budget, checkpoint)
+def train_target(model: Llama, phase: Phase, rows: TrainingRows, budget: Budget,
+                 checkpoint: pathlib.Path) -> None:
+    """Trains on text; through the exit too, where the model's shape has one."""
+    num_repeats = REPEAT_ROWS if phase.repeats else 0
+    _run(phase, model, lambda ids, weights: target_loss(model, ids, weights, num_repeats),
+         _mixed_batches(phase, rows), budget, checkpoint)
 
 
 def target_outputs(target: Llama, encoded, length: int = 192, batch: int = 96) -> Rows:
@@ -124,8 +176,8 @@ def target_outputs(target: Llama, encoded, length: int = 192, batch: int = 96) -
     return pack([outputs[i] for i in order], length)
 
 
-def train_draft(draft: Llama, target: Llama, rows: TrainingRows, own: Rows, budget: Budget,
+def train_draft(draft: Llama, target: Llama, phase: Phase, rows: TrainingRows, own: Rows, budget: Budget,
                 checkpoint: pathlib.Path) -> None:
-    """`own` holds the target's outputs; every second short batch comes from them."""
-    _run("draft", draft, lambda ids, weights: draft_loss(draft, target, ids, weights),
-         _mixed_batches(rows, rows.short, own), budget, checkpoint)
+    """Distils the target; `own` holds the target's outputs."""
+    _run(phase, draft, lambda ids, weights: draft_loss(draft, target, ids, weights),
+         _mixed_batches(phase, rows, own), budget, checkpoint)

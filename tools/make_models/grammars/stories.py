@@ -28,19 +28,23 @@ PLOTS = {
          "One day the wind was strong, and the {colour} kite danced in the sky."),
         ("Suddenly the string broke, and the kite got stuck in a tall tree.",
          "Then the wind blew too hard, and the kite flew into a tall tree."),
-        ("{friend} the {other} saw it and said, \"Do not worry. I can climb.\" {friend} climbed up and brought the kite down.",
+        ("{friend} the {other} saw it and said, \"Do not worry. I can climb.\" {friend} climbed up "
+             "and brought the kite down.",
          "\"Do not cry,\" said {friend} the {other}. {friend} climbed the tree and brought the kite back."),
         ("{name} was very happy and let {friend} fly the kite too.",
          "{name} thanked {friend}, and they flew the kite together until evening."),
     ),
     "cake": (
-        ("{name} wanted to bake a cake for {friend}.", "{name} liked to bake, and soon it was the birthday of {friend}."),
+        ("{name} wanted to bake a cake for {friend}.", "{name} liked to bake, and soon it was the "
+             "birthday of {friend}."),
         ("One day {name} took flour, eggs and honey and began to bake a big cake.",
          "Early in the morning {name} went to the kitchen to bake the best cake of all."),
         ("But when {he} looked into the jar, there was no honey left.",
          "But the jar of honey was empty, and a cake without honey is not sweet."),
-        ("{name} asked the bees for help. \"Bring us flowers,\" said the bees, \"and we will give you honey.\" So {name} brought them {colour} flowers.",
-         "So {name} went to the bees and gave them {colour} flowers, and the bees gave {him} a cup of honey."),
+        ("{name} asked the bees for help. \"Bring us flowers,\" said the bees, \"and we will give "
+             "you honey.\" So {name} brought them {colour} flowers.",
+         "So {name} went to the bees and gave them {colour} flowers, and the bees gave {him} a cup "
+             "of honey."),
         ("The cake was sweet and soft, and {friend} the {other} ate three pieces.",
          "That evening {name} and {friend} the {other} ate the whole cake and laughed."),
     ),
@@ -50,18 +54,21 @@ PLOTS = {
          "One summer {name} built a small boat from wood and painted it {colour}."),
         ("But out on the water a storm came, and the waves grew big.",
          "But the wind became strong, and the little boat began to fill with water."),
-        ("{friend} the {other} saw the boat and lit a lamp on the shore. {name} followed the light back home.",
+        ("{friend} the {other} saw the boat and lit a lamp on the shore. {name} followed the light "
+             "back home.",
          "On the shore {friend} the {other} held up a lamp. {name} saw the light and sailed towards it."),
         ("From that day on, {name} and {friend} always sailed together.",
          "\"Next time we will sail together,\" said {friend}. And so they did."),
     ),
     "drum": (
-        ("{name} played a {colour} drum all day long.", "{name} had a {colour} drum and played it every day."),
+        ("{name} played a {colour} drum all day long.", "{name} had a {colour} drum and played it "
+             "every day."),
         ("Boom, boom, boom went the drum, from morning until night.",
          "Every morning {name} sat in front of the house and played: boom, boom, boom."),
         ("But the drum was so loud that nobody could sleep.",
          "The other animals were tired, because the drum was much too loud."),
-        ("{friend} the {other} had an idea. \"Play softly in the evening,\" said {friend}, \"and we will sing with you.\"",
+        ("{friend} the {other} had an idea. \"Play softly in the evening,\" said {friend}, \"and we "
+             "will sing with you.\"",
          "\"Let us make music together,\" said {friend} the {other}. \"You play softly, and I will sing.\""),
         ("So {name} played softly, and all the animals sang a song before they went to bed.",
          "Soon everyone loved the music of {name}, and at night they all slept well."),
@@ -72,7 +79,8 @@ PLOTS = {
          "One morning {name} planted ten small seeds and gave them water."),
         ("But no rain fell for many days, and the ground became dry and hard.",
          "But the sun was hot, and the little plants became weak and dry."),
-        ("{friend} the {other} came with a bucket. Every day they carried water from the river to the garden.",
+        ("{friend} the {other} came with a bucket. Every day they carried water from the river to "
+             "the garden.",
          "So {name} and {friend} the {other} carried water from the river, one bucket after another."),
         ("At last the {colour} flowers opened, and the garden was the most beautiful of all.",
          "When summer came, {colour} flowers stood everywhere, and {name} gave the first one to {friend}."),
@@ -89,7 +97,8 @@ PLOTS = {
          "At home they sat by the warm fire, and {name} fell asleep."),
     ),
     "star": (
-        ("{name} wanted to catch a star.", "Every night {name} looked up at the stars and wished to hold one."),
+        ("{name} wanted to catch a star.", "Every night {name} looked up at the stars and wished to "
+             "hold one."),
         ("One night {name} climbed the highest hill and reached for the sky.",
          "One clear night {name} took a {colour} net and climbed the highest hill."),
         ("But the stars were too far away, and {name} became sad.",
@@ -100,7 +109,8 @@ PLOTS = {
          "They sat by the lake until morning and counted the stars in the water."),
     ),
     "map": (
-        ("{name} found an old map with a {colour} cross.", "In an old box {name} found a map with a {colour} cross on it."),
+        ("{name} found an old map with a {colour} cross.", "In an old box {name} found a map with a "
+             "{colour} cross on it."),
         ("\"This must be a treasure,\" said {name}. {He} packed some bread and followed the map.",
          "{name} asked {friend} the {other} to come along, and they followed the map."),
         ("The way went over a river, but the bridge was broken.",
@@ -108,7 +118,8 @@ PLOTS = {
         ("{friend} the {other} pulled a long tree over the water, and they walked across it.",
          "A friendly turtle carried them over the water on its back."),
         ("Under the cross they found a box full of nuts, and they shared them with everyone.",
-         "At the cross they dug and found a box. Inside was a letter: \"The best treasure is a good friend.\""),
+         "At the cross they dug and found a box. Inside was a letter: \"The best treasure is a good "
+             "friend.\""),
     ),
     "ball": (
         ("{name} had a {colour} ball.", "The best toy of {name} was a {colour} ball."),
