@@ -17,7 +17,8 @@ std::vector<BackendCase> AllBackendCases() {
   for (const BackendInfo& info : RegisteredBackends()) {
     if (!info.available) continue;
     cases.push_back({info.name, info.name, 0});
-    if (info.name != "cpu") continue;
+    // Sanitized builds have one vector target.
+    if (info.name != "cpu" || HWY_IS_ASAN || HWY_IS_TSAN) continue;
     // The narrower instruction sets, that processors of users have.
     const int64_t supported = hwy::SupportedTargets();
     for (const int64_t target : {int64_t{HWY_AVX2}, int64_t{HWY_SSE4}}) {

@@ -2,7 +2,9 @@
 
 // Highway compiles this file once per target. SSSE3 adds nothing over SSE4, and no processor that lacks
 // SSE4.2 will run a model; EMU128 stays as the portable baseline.
+#ifndef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS HWY_SSSE3
+#endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "workers/engine/backend/cpu/simd/kernels.cc"
 #include "hwy/foreach_target.h"  // must come before highway.h
