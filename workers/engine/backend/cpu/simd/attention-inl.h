@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <type_traits>
 
 #include "workers/engine/backend/cpu/cpu_memory.h"
 #include "workers/engine/backend/cpu/simd/kernels.h"
@@ -28,7 +29,6 @@ namespace hn = hwy::HWY_NAMESPACE;
 inline constexpr int64_t kGroup = CpuKvPool::kGroup;
 inline constexpr int64_t kChunk = 64;  // positions
 inline constexpr int64_t kGroupVectors = kGroup / kLanes;
-inline constexpr int64_t kQueryTile = 4;
 
 // One row and head on its way through the keys.
 struct Query {
@@ -52,43 +52,67 @@ struct Chunk {
   int64_t group_end = 0;
 };
 
-template <int64_t kQueries>
-HWY_INLINE void ScoreGroup(Query* queries, const float* keys, int64_t group, int64_t head_dim,
-                           float scale) {
+// How many of the remaining queries go into the next tile: 6, 4, 3, 2 or 1, so that no tile is small.
+inline int64_t NextTile(int64_t remaining) {
+  if (remaining == 7 || remaining == 8) return 4;
+  if (remaining == 5) return 3;
+  return std::min<int64_t>(remaining, 6);
+}
+
+// Calls body with each tile's size as a constant and its first query.
+template <class Body>
+HWY_INLINE void ForTiles(int64_t num_queries, const Body& body) {
+  for (int64_t i = 0; i < num_queries;) {
+    const int64_t size = NextTile(num_queries - i);
+    switch (size) {
+      case 6: body(std::integral_constant<int64_t, 6>(), i); break;
+      case 4: body(std::integral_constant<int64_t, 4>(), i); break;
+      case 3: body(std::integral_constant<int64_t, 3>(), i); break;
+      case 2: body(std::integral_constant<int64_t, 2>(), i); break;
+      default: body(std::integral_constant<int64_t, 1>(), i); break;
+    }
+    i += size;
+  }
+}
+
+// Scores of kGroups groups of keys from `group` on: enough sums at a time to hide an addition's latency.
+template <int64_t kQueries, int64_t kGroups>
+HWY_INLINE void ScoreGroups(Query* queries, const Chunk& chunk, int64_t group, int64_t head_dim,
+                            float scale) {
   const DF d;
-  VF sums[kQueries][kGroupVectors];
+  constexpr int64_t kVectors = kGroups * kGroupVectors;
+  VF sums[kQueries][kVectors];
   for (int64_t i = 0; i < kQueries; ++i) {
-    for (int64_t j = 0; j < kGroupVectors; ++j) sums[i][j] = hn::Zero(d);
+    for (int64_t j = 0; j < kVectors; ++j) sums[i][j] = hn::Zero(d);
   }
   for (int64_t e = 0; e < head_dim; ++e) {
-    VF key[kGroupVectors];
-    for (int64_t j = 0; j < kGroupVectors; ++j) key[j] = hn::LoadU(d, keys + e * kGroup + j * kLanes);
+    VF key[kVectors];
+    for (int64_t j = 0; j < kVectors; ++j) {
+      key[j] = hn::LoadU(d, chunk.keys[group + j / kGroupVectors] + e * kGroup +
+                                j % kGroupVectors * kLanes);
+    }
     for (int64_t i = 0; i < kQueries; ++i) {
       const auto q = hn::Set(d, queries[i].q[e]);
-      for (int64_t j = 0; j < kGroupVectors; ++j) sums[i][j] = hn::MulAdd(q, key[j], sums[i][j]);
+      for (int64_t j = 0; j < kVectors; ++j) sums[i][j] = hn::MulAdd(q, key[j], sums[i][j]);
     }
   }
   for (int64_t i = 0; i < kQueries; ++i) {
-    for (int64_t j = 0; j < kGroupVectors; ++j) {
+    for (int64_t j = 0; j < kVectors; ++j) {
       hn::StoreU(hn::Mul(sums[i][j], hn::Set(d, scale)), d,
                  queries[i].scores + group * kGroup + j * kLanes);
     }
   }
 }
 
-inline void ScoreChunk(Query* queries, int64_t num_queries, const Chunk& chunk, int64_t head_dim,
-                       float scale) {
-  for (int64_t group = chunk.group_begin; group < chunk.group_end; ++group) {
-    const float* keys = chunk.keys[group];
-    int64_t i = 0;
-    for (; i + kQueryTile <= num_queries; i += kQueryTile) {
-      ScoreGroup<kQueryTile>(queries + i, keys, group, head_dim, scale);
-    }
-    if (i + 2 <= num_queries) {
-      ScoreGroup<2>(queries + i, keys, group, head_dim, scale);
-      i += 2;
-    }
-    if (i < num_queries) ScoreGroup<1>(queries + i, keys, group, head_dim, scale);
+template <int64_t kQueries>
+HWY_NOINLINE void ScoreChunk(Query* queries, const Chunk& chunk, int64_t head_dim, float scale) {
+  constexpr int64_t kGroups = kQueries == 1 ? 4 : kQueries == 2 ? 2 : 1;
+  int64_t group = chunk.group_begin;
+  for (; group + kGroups <= chunk.group_end; group += kGroups) {
+    ScoreGroups<kQueries, kGroups>(queries, chunk, group, head_dim, scale);
+  }
+  for (; group < chunk.group_end; ++group) {
+    ScoreGroups<kQueries, 1>(queries, chunk, group, head_dim, scale);
   }
 }
 
@@ -157,7 +181,7 @@ template <int64_t kQueries>
 HWY_INLINE void AddValues(const Query* queries, const Chunk& chunk, int64_t begin, int64_t end,
                           int64_t padded_dim) {
   if (begin >= end) return;
-  constexpr int64_t kVectors = 8 / kQueries;
+  constexpr int64_t kVectors = kQueries >= 3 ? 2 : 8 / kQueries;
   int64_t e = 0;
   for (; e + kVectors * kLanes <= padded_dim; e += kVectors * kLanes) {
     AddValuesTile<kQueries, kVectors>(queries, chunk, begin, end, e);
@@ -170,7 +194,7 @@ HWY_INLINE void AddValues(const Query* queries, const Chunk& chunk, int64_t begi
 // Positions that not all queries of a tile see are added query by query: a weight of zero times a value
 // that is not finite would spoil a row that must not see it.
 template <int64_t kQueries>
-HWY_INLINE void AddValuesOfTile(const Query* queries, const Chunk& chunk, int64_t padded_dim) {
+HWY_NOINLINE void AddValuesOfTile(const Query* queries, const Chunk& chunk, int64_t padded_dim) {
   int64_t begin = 0;
   int64_t end = kChunk;
   for (int64_t i = 0; i < kQueries; ++i) {
@@ -191,16 +215,15 @@ HWY_INLINE void AddValuesOfTile(const Query* queries, const Chunk& chunk, int64_
 // Scores, weights and values of one chunk whose ranges are set in the queries.
 inline void AttendChunk(Query* queries, int64_t num_queries, const Chunk& chunk,
                         const AttentionArgs& args, int64_t padded_dim) {
-  ScoreChunk(queries, num_queries, chunk, args.head_dim, args.scale);
+  ForTiles(num_queries, [&](auto size, int64_t i) HWY_ATTR {
+    ScoreChunk<size()>(queries + i, chunk, args.head_dim, args.scale);
+  });
   for (int64_t i = 0; i < num_queries; ++i) {
     if (queries[i].chunk_begin < queries[i].chunk_end) WeighChunk(queries[i], padded_dim);
   }
-  int64_t i = 0;
-  for (; i + kQueryTile <= num_queries; i += kQueryTile) {
-    AddValuesOfTile<kQueryTile>(queries + i, chunk, padded_dim);
-  }
-  for (; i + 2 <= num_queries; i += 2) AddValuesOfTile<2>(queries + i, chunk, padded_dim);
-  for (; i < num_queries; ++i) AddValuesOfTile<1>(queries + i, chunk, padded_dim);
+  ForTiles(num_queries, [&](auto size, int64_t i) HWY_ATTR {
+    AddValuesOfTile<size()>(queries + i, chunk, padded_dim);
+  });
 }
 
 inline void AttendPaged(const AttentionArgs& args, Query* queries, int64_t num_queries,
