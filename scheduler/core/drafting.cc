@@ -149,6 +149,21 @@ void Machine::FinishRollout(Sequence* sequence) {
   StopAwaiting(sequence);
 }
 
+// A draft may beat and yet compute nothing. Rollouts have their deadlines; this is for catch-up, which
+// nobody waits for: without it such a draft would cost all speculation, unseen.
+void Machine::WatchDraft(Worker* draft, const Heartbeat& beat) {
+  const auto behind = [](const auto& entry) {
+    return entry.second->draft.state == DraftSequenceState::kCatchingUp;
+  };
+  if (beat.num_rounds_done != draft->num_depths_done ||
+      std::none_of(draft->live.begin(), draft->live.end(), behind)) {
+    draft->num_depths_done = beat.num_rounds_done;
+    draft->progress_at = now_;
+  } else if (now_ - draft->progress_at >= config_.stall_timeout) {
+    MarkLate(draft, true);
+  }
+}
+
 void Machine::MarkLate(Worker* draft, bool late) {
   if (draft->late == late) return;
   draft->late = late;

@@ -38,6 +38,7 @@ void Machine::HandleAttached(const WorkerAttached& event) {
   worker->fence = {config_.scheduler_epoch, next_incarnation_++};
   worker->hello = hello;
   worker->heard_at = now_;
+  worker->progress_at = now_;
   worker->first_sequence_id = next_sequence_id_;
   worker->reported_blocks = hello.blocks;
   worker->ledger = KvLedger(hello.kv_block_tokens, hello.blocks.total);

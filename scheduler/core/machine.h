@@ -133,6 +133,7 @@ class Machine {
   std::vector<TokenId> TakeWindow(Sequence* sequence, int32_t max_window);
   void StopAwaiting(Sequence* sequence);
   void FinishRollout(Sequence* sequence);
+  void WatchDraft(Worker* draft, const Heartbeat& beat);
   void MarkLate(Worker* draft, bool late);
   void AssignDrafts();
   Worker* FindDraft(const Sequence& sequence, bool* any_room) const;

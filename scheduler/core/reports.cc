@@ -60,7 +60,7 @@ void Machine::HandleReport(const WorkerReported& event) {
   worker->heard_at = now_;
   worker->forgiven = false;
   if (const auto* beat = std::get_if<Heartbeat>(&event.item)) {
-    TakeBlocks(worker, beat->blocks);
+    if (TakeBlocks(worker, beat->blocks) && !worker->is_verifier()) WatchDraft(worker, *beat);
   } else if (std::holds_alternative<Drain>(event.item)) {
     HandleWorkerDrain(worker);
   } else if (const auto* ended = std::get_if<SequenceEnded>(&event.item)) {

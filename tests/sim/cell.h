@@ -87,7 +87,7 @@ class Cell : public World {
   void Submit();
   void PlanFaults();
   void Fault();
-  void Lie(ConnectionId id, Connection* connection);
+  ReportItem MakeLie();
   void Quieten();
   void CheckEnd();
   bool AllEnded() const;

@@ -49,7 +49,8 @@ ConnectionId Cell::Dial(WorkerRole role, int index) {
         if (old_fence) {
           Fence old = now.fence;
           --old.incarnation;
-          Step(scheduler::WorkerReported{id, old, item});
+          // As if of an earlier life: whatever it says, it is not this worker that says it.
+          Step(scheduler::WorkerReported{id, old, random_.OneIn(2) ? item : MakeLie()});
           ++tally_["fault: stale fence"];
         }
         Step(scheduler::WorkerReported{id, now.fence, item});
@@ -214,7 +215,8 @@ void Cell::Fault() {
       return Step(scheduler::WorkerQueueFull{id});
     case 5:
       tell("lie");
-      return Lie(id, connection);
+      connection->worker->set_misled();
+      return Step(scheduler::WorkerReported{id, connection->fence, MakeLie()});
     case 6:
       tell("drain");
       Step(scheduler::WorkerReported{id, connection->fence, Drain{}});
@@ -224,8 +226,7 @@ void Cell::Fault() {
 }
 
 // A report that a correct worker would not send. It may be refused or ignored; it may not do harm.
-void Cell::Lie(ConnectionId id, Connection* connection) {
-  connection->worker->set_misled();
+ReportItem Cell::MakeLie() {
   const uint64_t sequence_id = static_cast<uint64_t>(random_.Uniform(0, 40));
   const uint64_t round_id = static_cast<uint64_t>(random_.Uniform(0, 300));
   const int32_t number = static_cast<int32_t>(random_.Uniform(-3, 80));
@@ -259,7 +260,7 @@ void Cell::Lie(ConnectionId id, Connection* connection) {
       break;
     case 6: item = Heartbeat{0, 0, {1, 2, 3}}; break;
   }
-  Step(scheduler::WorkerReported{id, connection->fence, item});
+  return item;
 }
 
 // The end: nothing new goes wrong, and every worker is there.

@@ -153,6 +153,25 @@ TEST_F(CoreTest, ADraftThatIsCatchingUpIsNotWaitedFor) {
   EXPECT_EQ(Commands<StartVerify>().size(), 1u);
 }
 
+TEST_F(CoreTest, ADraftThatBeatsButNeverCatchesUpIsSeenAsDegraded) {
+  AttachVerifier();
+  const ConnectionId draft = AttachDraft();
+  const auto beat = [&](int64_t num_rounds_done) {
+    now_ += absl::Seconds(4);
+    Report(1, Heartbeat{0, 0, {256, 256, 0}});
+    Report(draft, Heartbeat{0, num_rounds_done, {256, 256, 0}});
+    return core_->Gauges().degraded[static_cast<int>(DegradedReason::kDraftLate)];
+  };
+  for (int i = 0; i < 4; ++i) EXPECT_FALSE(beat(5)) << "it has nothing to do";
+  Submit(MakeRequest("r"));
+  Report(1, SequenceStarted{1, 0});
+  EXPECT_FALSE(beat(6));
+  EXPECT_FALSE(beat(7)) << "it computes";
+  EXPECT_FALSE(beat(7));
+  EXPECT_FALSE(beat(7));
+  EXPECT_TRUE(beat(7));
+}
+
 TEST_F(CoreTest, AWindowLongerThanTheWorkersAllowIsCut) {
   Hello hello = MakeHello(WorkerRole::kVerifier, "v");
   hello.limits.max_window = 5;
