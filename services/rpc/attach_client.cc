@@ -336,6 +336,7 @@ class AttachClient::State : public std::enable_shared_from_this<State> {
 
 AttachClient::AttachClient(AttachListener* listener, AttachClientOptions options)
     : state_(std::make_shared<State>(listener, std::move(options))) {
+  KeepCallbackThreads();
   state_->Start();
 }
 

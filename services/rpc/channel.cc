@@ -2,8 +2,11 @@
 
 #include <utility>
 
+#include "common/check.h"
 #include "grpcpp/create_channel.h"
+#include "grpcpp/generic/async_generic_service.h"
 #include "grpcpp/security/credentials.h"
+#include "grpcpp/server.h"
 #include "grpcpp/server_builder.h"
 #include "grpcpp/support/channel_arguments.h"
 
@@ -31,11 +34,28 @@ std::shared_ptr<grpc::Channel> DialChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMostReconnectMs);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  const auto channel =
+      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  // gRPC 1.51 ends the threads of its callbacks with the last channel that has used them; one of these
+  // threads may still be on its way out of a callback then, and the process aborts in
+  // grpc_cq_internal_unref. The first channel stays for good, so that there never is a last one.
+  static const auto* const first = new std::shared_ptr<grpc::Channel>(channel);
+  static_cast<void>(first);
+  return channel;
 }
 
 ChannelFactory DialTo(std::string address) {
   return [address = std::move(address)] { return DialChannel(address); };
+}
+
+void KeepCallbackThreads() {
+  // A server without a port, never destroyed, uses callbacks as long as the process lives.
+  static const grpc::Server* const keeper = [] {
+    grpc::ServerBuilder builder;
+    builder.RegisterCallbackGenericService(new grpc::CallbackGenericService);
+    return builder.BuildAndStart().release();
+  }();
+  CHECK(keeper != nullptr);
 }
 
 void ConfigureServer(grpc::ServerBuilder* builder) {

@@ -26,6 +26,11 @@ std::shared_ptr<grpc::Channel> DialChannel(const std::string& address);
 // DialChannel(address) on each call.
 ChannelFactory DialTo(std::string address);
 
+// Keeps gRPC's callback threads for the life of the process. gRPC ends them with the last channel or server
+// that uses callbacks, and joins them there: a channel whose last owner lets go inside a callback would make
+// such a thread wait for itself. Every client that uses callbacks calls this first. Idempotent.
+void KeepCallbackThreads();
+
 // Message limits, keepalive, no port sharing.
 void ConfigureServer(grpc::ServerBuilder* builder);
 

@@ -9,6 +9,7 @@
 #include "grpcpp/channel.h"
 #include "grpcpp/client_context.h"
 #include "mirrorsd/internal/v1/scheduling.grpc.pb.h"
+#include "services/rpc/channel.h"
 #include "services/wire/scheduling_wire.h"
 #include "services/wire/status_wire.h"
 
@@ -110,7 +111,9 @@ class SubmitClient::State::Stream final : public SubmitClient::Call,
 };
 
 SubmitClient::SubmitClient(std::shared_ptr<grpc::Channel> channel)
-    : state_(std::make_shared<State>(std::move(channel))) {}
+    : state_(std::make_shared<State>(std::move(channel))) {
+  KeepCallbackThreads();
+}
 
 SubmitClient::~SubmitClient() {
   std::unique_lock<std::mutex> lock(state_->mutex);

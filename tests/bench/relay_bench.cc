@@ -1,7 +1,7 @@
 // The way of an early-exit report: sent by a verifier's process, through the scheduler's actor, to the
 // actor of a draft's process, where the rollout would start. Three processes on this host, real streams; no
 // model and no core. Prints microseconds over loopback TCP and over a Unix socket.
-// Usage: relay_bench [ROUNDS]
+// Usage: relay_bench [ROUNDS [SEQUENCES]]
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -30,7 +30,7 @@
 namespace mirrorsd {
 namespace {
 
-constexpr int kItems = 8;        // sequences of a report
+int num_sequences = 8;           // of a report; set before the forks
 constexpr int kRows = 5;         // window of 4
 constexpr int kCandidates = 4;
 constexpr Fence kVerifierFence{1, 1}, kDraftFence{1, 2};
@@ -51,7 +51,7 @@ rpc::AttachClientOptions ClientOptions(const std::string& address) {
 
 EarlyExitReported MakeReport() {
   EarlyExitReported report{.round_id = 1};
-  for (int i = 0; i < kItems; ++i) {
+  for (int i = 0; i < num_sequences; ++i) {
     EarlyExitItem item{.sequence_id = static_cast<SequenceId>(i)};
     for (int r = 0; r < kRows; ++r) {
       EarlyExitRow row;
@@ -229,6 +229,7 @@ void Measure(const char* name, const std::string& address, size_t rounds) {
 
 int main(int argc, char** argv) {
   const size_t rounds = argc > 1 ? std::strtoul(argv[1], nullptr, 10) : 1000;
+  if (argc > 2) mirrorsd::num_sequences = std::atoi(argv[2]);
   const std::string socket = absl::StrCat("/tmp/mirrorsd-relay-bench-", getpid());
   mirrorsd::Measure("loopback", "127.0.0.1:43117", rounds);
   mirrorsd::Measure("unix", "unix:" + socket, rounds);
