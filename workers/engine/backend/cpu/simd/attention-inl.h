@@ -122,10 +122,12 @@ inline void WeighChunk(Query& query, int64_t padded_dim) {
   const auto least = hn::Set(d, -std::numeric_limits<float>::infinity());
   const int64_t first = query.chunk_begin / kLanes * kLanes;
   const auto masked = [&](int64_t i) HWY_ATTR {
+    const auto scores = hn::LoadU(d, query.scores + i);
+    if (i >= query.chunk_begin && i + kLanes <= query.chunk_end) return scores;
     const auto place = hn::Iota(d, static_cast<float>(i));
     const auto seen = hn::And(hn::Ge(place, hn::Set(d, static_cast<float>(query.chunk_begin))),
                               hn::Lt(place, hn::Set(d, static_cast<float>(query.chunk_end))));
-    return hn::IfThenElse(seen, hn::LoadU(d, query.scores + i), least);
+    return hn::IfThenElse(seen, scores, least);
   };
   auto greatest = least;
   for (int64_t i = first; i < query.chunk_end; i += kLanes) greatest = hn::Max(masked(i), greatest);
@@ -159,14 +161,17 @@ HWY_INLINE void AddValuesTile(const Query* queries, const Chunk& chunk, int64_t 
       sums[i][j] = hn::LoadU(d, queries[i].sums + e + j * kLanes);
     }
   }
-  for (int64_t p = begin; p < end; ++p) {
+  for (int64_t p = begin; p < end;) {
+    const int64_t group_end = std::min(end, (p / kGroup + 1) * kGroup);
     const float* value = chunk.values[p / kGroup] + (p % kGroup) * chunk.value_stride + e;
-    VF values[kVectors];
-    for (int64_t j = 0; j < kVectors; ++j) values[j] = hn::LoadU(d, value + j * kLanes);
-    for (int64_t i = 0; i < kQueries; ++i) {
-      const auto weight = hn::Set(d, queries[i].scores[p]);
-      for (int64_t j = 0; j < kVectors; ++j) {
-        sums[i][j] = hn::MulAdd(weight, values[j], sums[i][j]);
+    for (; p < group_end; ++p, value += chunk.value_stride) {
+      VF values[kVectors];
+      for (int64_t j = 0; j < kVectors; ++j) values[j] = hn::LoadU(d, value + j * kLanes);
+      for (int64_t i = 0; i < kQueries; ++i) {
+        const auto weight = hn::Set(d, queries[i].scores[p]);
+        for (int64_t j = 0; j < kVectors; ++j) {
+          sums[i][j] = hn::MulAdd(weight, values[j], sums[i][j]);
+        }
       }
     }
   }
