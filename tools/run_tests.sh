@@ -58,7 +58,7 @@ export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}
 for tree in $trees; do phase "build $tree" build_tree "$tree"; done
 for tree in $trees; do
   case $tree in
-    asan) phase "test asan" test_tree asan -LE 'slow|integration|tidy' --quiet ;;
+    asan) phase "test asan" test_tree asan -LE 'slow|tidy' --quiet ;;
     tsan) phase "test tsan" test_tree tsan -L tsan --quiet ;;
   esac
 done
