@@ -101,7 +101,7 @@ class ModelGolden : public ::testing::TestWithParam<std::tuple<const char*, std:
     EngineOptions options;
     options.model_dir = folder;
     options.backend = std::get<1>(GetParam());
-    options.num_threads = 2;
+    options.num_threads = 1;  // ThreadsDoNotShow (engine_test) covers more
     options.num_kv_blocks = 32;
     options.max_rows = 96;
     auto engine = Engine::Create(options);

@@ -18,7 +18,7 @@ using testing::MicroModelOptions;
 
 EngineOptions SmallOptions() {
   EngineOptions options;
-  options.num_threads = 2;
+  options.num_threads = 1;
   options.num_kv_blocks = 32;
   options.max_rows = 64;
   return options;
@@ -72,7 +72,7 @@ TEST(Engine, NumericsIdIsOfBackendAndWeightTypesOnly) {
   half.type = StoredType::kBf16;
   EngineOptions naive = SmallOptions(), threads = SmallOptions();
   naive.backend = "naive";
-  threads.num_threads = 1;
+  threads.num_threads = 2;
   const std::string id = MakeEngine()->info().numerics_id;
   EXPECT_EQ(id, MakeEngine(SmallOptions(), other_seed)->info().numerics_id);
   EXPECT_EQ(id, MakeEngine(threads)->info().numerics_id);
