@@ -141,8 +141,13 @@ bool Supervisor::WaitForStopped(absl::Duration timeout) {
     bool any = false;
     for (Child& child : children_) {
       if (!child.stopping || child.pid == 0) continue;
-      if (waitpid(child.pid, nullptr, WNOHANG) == child.pid) {
+      int wait_status = 0;
+      if (waitpid(child.pid, &wait_status, WNOHANG) == child.pid) {
         child.pid = 0;
+        if (wait_status != 0) {
+          by_themselves = false;
+          tell_(absl::StrCat(child.spec.name, " ", DescribeDeath(wait_status)));
+        }
         continue;
       }
       any = true;

@@ -49,7 +49,7 @@ class Supervisor {
 
   // Sends `signal` to one child and does not restart it any more.
   void Stop(const std::string& name, int signal);
-  // Waits for the stopped ones; after `timeout` they are killed. Returns whether all ended by themselves.
+  // Waits for the stopped ones; after `timeout` they are killed. Returns whether all ended well by themselves.
   bool WaitForStopped(absl::Duration timeout);
 
  private:

@@ -34,14 +34,7 @@ std::shared_ptr<grpc::Channel> DialChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kFirstReconnectMs);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, kMostReconnectMs);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  const auto channel =
-      grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
-  // gRPC 1.51 ends the threads of its callbacks with the last channel that has used them; one of these
-  // threads may still be on its way out of a callback then, and the process aborts in
-  // grpc_cq_internal_unref. The first channel stays for good, so that there never is a last one.
-  static const auto* const first = new std::shared_ptr<grpc::Channel>(channel);
-  static_cast<void>(first);
-  return channel;
+  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
 }
 
 ChannelFactory DialTo(std::string address) {
