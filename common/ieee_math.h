@@ -2,8 +2,9 @@
 // exp, log, pow, sin and cos from IEEE additions, multiplications and divisions in a fixed order: the same
 // bits on every processor and compiler, CUDA's included. Not libm, which chooses its code by CPU and version.
 // Engine and sampler use these wherever a value can decide a token. Pure functions, callable from any
-// thread, in the default rounding mode only. Translation units must be compiled with -ffp-contract=off (all of ours are);
-// device code is safe with any -fmad because every operation is spelled as a rounding intrinsic there.
+// thread, in the default rounding mode only. Translation units must be compiled with -ffp-contract=off (all
+// of ours are); device code is safe with any -fmad because every operation is spelled as a rounding
+// intrinsic there.
 // Source of the polynomials: Cephes (ExpF), FreeBSD msun / fdlibm (the others).
 
 #include <cstdint>

@@ -20,7 +20,9 @@ struct HeadShape {
   int32_t num_kv_heads;
   int32_t head_dim;
 };
-const HeadShape kHeadShapes[] = {{1, 1, 32}, {4, 2, 64}, {7, 1, 80}, {2, 2, 128}, {6, 2, 20}, {20, 1, 16}};  // the last: more heads than one task takes
+// The last one has more heads than one task takes.
+const HeadShape kHeadShapes[] = {{1, 1, 32},  {4, 2, 64}, {7, 1, 80},
+                                 {2, 2, 128}, {6, 2, 20}, {20, 1, 16}};
 
 // Queries, keys and values of one sequence's tokens.
 struct Tokens {

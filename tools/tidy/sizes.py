@@ -13,7 +13,8 @@ CODE = (".cc", ".h", ".cu", ".py", ".rs", ".sh", ".proto")
 def limit_of(path):
     if path.startswith("tests/"):
         return TEST
-    return HEADER if path.endswith(".h") else SOURCE
+    # An -inl.h is code that a source compiles once per target.
+    return HEADER if path.endswith(".h") and not path.endswith("-inl.h") else SOURCE
 
 
 def cpp_functions(code):

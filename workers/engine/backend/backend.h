@@ -86,9 +86,10 @@ struct BatchSequence {
 // Where the rows of one pass stand. Prepared once and used by all layers.
 //
 // Row t at absolute position p sees the keys of positions [0, p], its own included: without a tree all
-// of them through its sequence's block table. With a tree, the last n of them, n = ancestor_offsets[t + 1] - ancestor_offsets[t],
-// lie in the slots that its ancestor list names, from the root down, its own slot last; the
-// first p + 1 - n through the block table. n = 0 is a row without a tree.
+// of them through its sequence's block table. With a tree, the last n of them,
+// n = ancestor_offsets[t + 1] - ancestor_offsets[t], lie in the slots that its ancestor list names, from
+// the root down, its own slot last; the first p + 1 - n through the block table. n = 0 is a row without a
+// tree.
 // Shapes: positions[T], slots[T], ancestor_offsets[T + 1] or empty, ancestor_slots[ancestor_offsets[T]];
 //         the num_rows of sequences add up to T
 struct BatchView {

@@ -1,5 +1,6 @@
 #pragma once
-// Zeroed memory for activations, weights and KV: aligned to cache lines, large pieces to huge pages. Callable from any thread.
+// Zeroed memory for activations, weights and KV: aligned to cache lines, large pieces to huge pages.
+// Callable from any thread.
 
 #include <cstdint>
 #include <memory>

@@ -114,7 +114,8 @@ TEST(Safetensors, EntriesThatAreWrong) {
   ExpectBad(entry(R"({"dtype":"F32","shape":[18446744073709551615],"data_offsets":[0,16]})"),
       "out of range", "0 to");
   // 2^40 * 2^40 elements would overflow.
-  ExpectBad(entry(R"({"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,16]})"), "too many elements", "at most");
+  ExpectBad(entry(R"({"dtype":"F32","shape":[1099511627776,1099511627776],"data_offsets":[0,16]})"),
+            "too many elements", "at most");
   ExpectBad(entry(R"({"dtype":"F32","shape":[5],"data_offsets":[0,16]})"), "holds 16 bytes",
       "20 bytes");
   ExpectBad(entry(R"({"dtype":"F32","shape":[4],"data_offsets":[0,17]})"), "out of range",

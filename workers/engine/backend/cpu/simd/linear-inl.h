@@ -2,8 +2,8 @@
 //
 // One order for every row count: out[m][n] has one vector of partial sums; its lane l adds x[k] * w[k] for
 // k = l, l + lanes, l + 2 lanes, ... in that order, one fused multiply-add each, and in the end the lanes are
-// added in one tree. Tiles and blocks below only say which outputs are in registers at the same time and when a vector of
-// partial sums waits in memory; neither rounds.
+// added in one tree. Tiles and blocks below only say which outputs are in registers at the same time and
+// when a vector of partial sums waits in memory; neither rounds.
 
 #if defined(MIRRORSD_SIMD_LINEAR_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MIRRORSD_SIMD_LINEAR_INL_H_
