@@ -73,6 +73,13 @@ function(mirrorsd_test name)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT}
     ENVIRONMENT "MIRRORSD_BIN=${CMAKE_BINARY_DIR}/bin")
+  # Tests labelled tsan: what crosses threads without gRPC. The tsan tree builds these alone.
+  if("tsan" IN_LIST ARG_LABELS)
+    if(NOT TARGET tsan_tests)
+      add_custom_target(tsan_tests)
+    endif()
+    add_dependencies(tsan_tests ${name})
+  endif()
 endfunction()
 
 # mirrorsd_benchmark(NAME SOURCES ... DEPS ...): a program in ${build}/bench, run by hand.
