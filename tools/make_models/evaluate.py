@@ -54,9 +54,10 @@ def draft_matches(draft: Llama, row: list[int], prompt_length: int) -> list[bool
 def measure_acceptance(target, draft, tokenizer, prompts, max_tokens, window, show) -> dict:
     """Acceptance by category over `prompts`; prints the texts if `show`."""
     sums = collections.defaultdict(lambda: [0, 0, 0, 0, 0, 0])
-    for prompt in prompts:
-        ids = prompt_ids(tokenizer, prompt["category"], prompt["turns"])
-        row = target.generate_greedy([ids], max_tokens, END_IDS)[0]
+    inputs = [prompt_ids(tokenizer, prompt["category"], prompt["turns"]) for prompt in prompts]
+    rows = target.generate_greedy(inputs, max_tokens, END_IDS)
+    for prompt, ids, row in zip(prompts, inputs, rows):
+        row = row[: len(ids) + max_tokens]
         rounds, drafted, accepted = simulate_rounds(draft_matches(draft, row, len(ids)), window, max_tokens)
         ended = row[-1] in END_IDS
         for name in (prompt["category"], "all"):
