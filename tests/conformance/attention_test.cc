@@ -186,7 +186,7 @@ TEST_P(AttentionConformance, EqualsThePlainSoftmax) {
 
 TEST_P(AttentionConformance, BitsDoNotDependOnChunks) {
   for (const HeadShape& shape : kHeadShapes) {
-    for (const int32_t window : {0, 19}) {
+    for (const int32_t window : {0, 19, 50}) {
       const AttentionOptions options = OptionsOf(shape, window);
       const Tokens tokens(100, shape, 12);
       const std::vector<BlockId> table = {0, 1, 2, 3, 4, 5, 6, 7, 8};
@@ -387,14 +387,16 @@ TEST_P(AttentionConformance, CopiesRunInOrderAndInAllLayers) {
   Cache cache(device, shape, 2, 16);
   const std::vector<BlockId> table = {0};
   for (const int32_t layer : {0, 1}) cache.Pass({{&tokens, 0, 3, &table}}, OptionsOf(shape), layer);
-  // 2 -> 20, then 1 -> 2, then 20 -> 1: a swap of 1 and 2.
-  device->CopyKv({{2, 20}, {1, 2}, {20, 1}}, cache.pool());
-  Tokens swapped = tokens;
-  std::swap_ranges(swapped.k.begin() + 32, swapped.k.begin() + 64, swapped.k.begin() + 64);
-  std::swap_ranges(swapped.v.begin() + 32, swapped.v.begin() + 64, swapped.v.begin() + 64);
+  // 1 and 2 change places by way of 20, then what is now 2 goes over 0: tokens 1, 2, 1.
+  device->CopyKv({{2, 20}, {1, 2}, {20, 1}, {2, 0}}, cache.pool());
+  Tokens copied = tokens;
+  for (std::vector<float>* values : {&copied.k, &copied.v}) {
+    std::swap_ranges(values->begin() + 32, values->begin() + 64, values->begin() + 64);
+    std::copy(values->begin() + 64, values->end(), values->begin());
+  }
   Cache plain(device, shape, 2, 16);
   for (const int32_t layer : {0, 1}) {
-    plain.Pass({{&swapped, 0, 3, &table}}, OptionsOf(shape), layer);
+    plain.Pass({{&copied, 0, 3, &table}}, OptionsOf(shape), layer);
     // Row 3 looks at the three and at itself.
     const Tokens more(4, shape, 23);
     EXPECT_TRUE(SameBits(cache.Pass({{&more, 3, 4, &table}}, OptionsOf(shape), layer),
