@@ -11,14 +11,23 @@
 #include "workers/engine/backend/backends.h"
 
 namespace mirrorsd::engine::conformance {
+namespace {
+
+// Sanitized builds have one vector target.
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr bool kSanitized = true;
+#else
+constexpr bool kSanitized = HWY_IS_ASAN || HWY_IS_TSAN;
+#endif
+
+}  // namespace
 
 std::vector<BackendCase> AllBackendCases() {
   std::vector<BackendCase> cases;
   for (const BackendInfo& info : RegisteredBackends()) {
     if (!info.available) continue;
     cases.push_back({info.name, info.name, 0});
-    // Sanitized builds have one vector target.
-    if (info.name != "cpu" || HWY_IS_ASAN || HWY_IS_TSAN) continue;
+    if (info.name != "cpu" || kSanitized) continue;
     // The narrower instruction sets, that processors of users have.
     const int64_t supported = hwy::SupportedTargets();
     for (const int64_t target : {int64_t{HWY_AVX2}, int64_t{HWY_SSE4}}) {
