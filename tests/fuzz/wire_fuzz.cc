@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "google/protobuf/stubs/logging.h"
+
 #include "common/check.h"
 #include "common/error.h"
 #include "grpcpp/support/status.h"
@@ -93,6 +95,12 @@ void TryStatus(const std::string& bytes) {
 
 }  // namespace
 }  // namespace mirrorsd::wire
+
+// Strings that are no UTF-8 would fill the log.
+extern "C" int LLVMFuzzerInitialize(int*, char***) {
+  google::protobuf::SetLogHandler(nullptr);
+  return 0;
+}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace mirrorsd::wire;
