@@ -99,6 +99,7 @@ TEST(Engine, ABatchGivesEachSequenceItsOwnBits) {
     const std::vector<float> alone = Alone(engine.get(), prompts[i]);
     const std::vector<float> wanted(alone.begin() + 64 * rows[i].logits_begin, alone.end());
     ASSERT_LE(at + wanted.size(), batch.size());
+    if (wanted.empty()) continue;  // an inner chunk
     EXPECT_EQ(0, std::memcmp(wanted.data(), batch.data() + at, wanted.size() * sizeof(float))) << i;
     at += wanted.size();
   }
