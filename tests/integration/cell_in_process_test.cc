@@ -47,7 +47,8 @@ TEST(CellTest, GoldenTokensWithSpeculationOffAndOn) {
   TestCell cell;
   const absl::Status added = cell.AddFolder(folder);
   ASSERT_TRUE(added.ok()) << added;
-  for (const auto& prompt : ReadJson(folder + "/expected.json").at("prompts")) {
+  const nlohmann::json reference = ReadJson(folder + "/expected.json");
+  for (const auto& prompt : reference.at("prompts")) {
     const auto expected = prompt.at("greedy_ids").get<std::vector<TokenId>>();
     for (SpeculationMode mode : {SpeculationMode::kOff, SpeculationMode::kSerial}) {
       const auto result = cell.Run(cell.Request(prompt.at("ids").get<std::vector<TokenId>>(),

@@ -15,7 +15,6 @@ using scheduler::CoreConfig;
 
 namespace {
 
-constexpr int32_t kContext = 96;
 constexpr absl::Duration kActive = absl::Seconds(40);   // requests and faults come in this time
 constexpr absl::Duration kPatience = absl::Seconds(120);  // then everything must have ended
 
