@@ -160,8 +160,7 @@ int64_t SimVerifier::Used() const {
 
 void SimDraft::Handle(const WorkerCommand& command) {
   if (hung_) {
-    auto self = std::static_pointer_cast<SimDraft>(shared_from_this());
-    stuck_.push_back([self, command] { self->Handle(command); });
+    stuck_.push_back([this, command] { Handle(command); });
     return;
   }
   if (const auto* start = std::get_if<StartSequence>(&command)) {
@@ -244,7 +243,9 @@ void SimDraft::Continue(SequenceId id, uint64_t generation, StartRollout command
     if (self->dead_) return;
     if (self->hung_) {
       self->stuck_.push_back(
-          [self, id, generation, command, depth] { self->Continue(id, generation, command, depth); });
+          [draft = self.get(), id, generation, command, depth] {
+            draft->Continue(id, generation, command, depth);
+          });
       return;
     }
     const auto found = self->sequences_.find(id);

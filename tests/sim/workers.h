@@ -132,7 +132,7 @@ class SimDraft : public SimWorker {
   void Resume() override;
 
   std::map<SequenceId, State> sequences_;
-  std::deque<std::function<void()>> stuck_;  // what would have happened while hung
+  std::deque<std::function<void()>> stuck_;  // what would have happened while hung; owns nobody
 };
 
 }  // namespace mirrorsd::sim

@@ -57,6 +57,9 @@ TEST(StatusWireTest, WhatIsNotOursIsLeftOut) {
   EXPECT_FALSE(GetErrorInfo(FromGrpcStatus({grpc::StatusCode::ABORTED, "m",
                                             details.SerializeAsString()}))
                    .has_value());
+  // The largest value that the enumeration's type can hold; no code has it.
+  EXPECT_EQ(FromGrpcStatus({static_cast<grpc::StatusCode>(31), "m"}).code(),
+            absl::StatusCode::kUnknown);
 }
 
 TEST(StatusWireTest, LongAndBrokenTextsStillFitIntoMetadata) {
