@@ -130,8 +130,8 @@ TEST_F(AttachTest, SilentSchedulerIsLeft) {
 
 TEST_F(AttachTest, NobodyThereIsRetryable) {
   RecordingListener listener;
+  int dials = 0;  // outlives the client, whose destructor waits for its callbacks
   AttachClient client(&listener, TestClientOptions(DialTo("127.0.0.1:1")));
-  int dials = 0;
   listener.on_detached = [&] {
     if (++dials < 3) client.Dial(TestHello("w"));
   };
