@@ -73,7 +73,7 @@ answer() {  # answer MODE TITLE: streams the text; keeps text and statistics in 
   echo "${bold}$2${off}"
   "$bin/mirrorsd" generate --server "$server" --prompt "$prompt" --max-tokens "$tokens" \
     --temperature 0 --speculation "$1" --show-statistics 2>"$work/$1.statistics" |
-    tee "$work/$1.text"
+    tee "$work/$1.text" || { cat "$work/$1.statistics" >&2; exit 1; }
   echo "  ${dim}$(cat "$work/$1.statistics")${off}"
 }
 

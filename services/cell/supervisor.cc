@@ -37,6 +37,12 @@ std::string DescribeDeath(int wait_status) {
   return absl::StrCat("ended with exit code ", WEXITSTATUS(wait_status));
 }
 
+// Kills a child and whatever it has started: an orphan would hold the terminal and the pipes of this process.
+void KillGroup(pid_t pid) {
+  kill(-pid, SIGKILL);
+  kill(pid, SIGKILL);
+}
+
 }  // namespace
 
 Supervisor::Supervisor(std::vector<ChildSpec> children, SupervisorOptions options,
@@ -47,7 +53,7 @@ Supervisor::Supervisor(std::vector<ChildSpec> children, SupervisorOptions option
 
 Supervisor::~Supervisor() {
   for (Child& child : children_) {
-    if (child.pid != 0) kill(child.pid, SIGKILL);
+    if (child.pid != 0) KillGroup(child.pid);
   }
   for (Child& child : children_) {
     if (child.pid != 0) waitpid(child.pid, nullptr, 0);
@@ -72,6 +78,7 @@ absl::Status Supervisor::Spawn(Child* child) {
         absl::StrCat("cannot start ", child->spec.name, ": ", std::strerror(errno)));
   }
   if (pid == 0) BecomeChild(arguments, parent);
+  setpgid(pid, pid);  // by both, so that whoever comes first the group exists
   child->pid = pid;
   child->started_at = runtime::MonotonicNow();
   tell_(absl::StrCat(child->spec.name, " started, pid ", pid));
@@ -153,7 +160,7 @@ bool Supervisor::WaitForStopped(absl::Duration timeout) {
       any = true;
       if (runtime::MonotonicNow() >= deadline) {
         by_themselves = false;
-        kill(child.pid, SIGKILL);
+        KillGroup(child.pid);
       }
     }
     if (!any) return by_themselves;

@@ -173,14 +173,15 @@ absl::Status Watch(const Wiring& wiring, cell::Supervisor* supervisor) {
   return absl::OkStatus();
 }
 
-// From the outside in: the gateway lets its requests finish, then nobody needs the rest.
-void Drain(absl::Duration grace, cell::Supervisor* supervisor) {
+// From the outside in: the gateway lets its requests finish, then nobody needs the rest. Returns whether every
+// child ended by itself and well.
+bool Drain(absl::Duration grace, cell::Supervisor* supervisor) {
   supervisor->Stop("gateway", SIGTERM);
-  supervisor->WaitForStopped(grace + kWorkerGrace);
+  const bool gateway_ended_well = supervisor->WaitForStopped(grace + kWorkerGrace);
   for (const char* name : {"draft-worker", "verifier-worker", "scheduler"}) {
     supervisor->Stop(name, SIGTERM);
   }
-  supervisor->WaitForStopped(kWorkerGrace);
+  return supervisor->WaitForStopped(kWorkerGrace) && gateway_ended_well;
 }
 
 }  // namespace
@@ -217,9 +218,9 @@ ExitCode RunServeSeparately(const config::Options& options) {
     return code != 0 ? static_cast<ExitCode>(code) : cell::kExitInternal;
   }
   Say("draining");
-  Drain(absl::Seconds(options.Number("drain-timeout-s")), &supervisor);
-  Say("stopped");
-  return cell::kExitDone;
+  const bool ended_well = Drain(absl::Seconds(options.Number("drain-timeout-s")), &supervisor);
+  Say(ended_well ? "stopped" : "stopped, but not every process ended by itself (see above)");
+  return ended_well ? cell::kExitDone : cell::kExitInternal;
 }
 
 }  // namespace mirrorsd::cli
