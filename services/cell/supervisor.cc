@@ -43,6 +43,18 @@ void KillGroup(pid_t pid) {
   kill(pid, SIGKILL);
 }
 
+// Takes notice of a child that has ended; false while it lives. What it left of its group goes first, as long as
+// the dead child still holds the group's id.
+bool Reap(pid_t pid, int* wait_status) {
+  siginfo_t ended{};
+  const int options = WEXITED | WNOHANG | WNOWAIT;
+  if (waitid(P_PID, static_cast<id_t>(pid), &ended, options) != 0 || ended.si_pid != pid) {
+    return false;
+  }
+  KillGroup(pid);
+  return waitpid(pid, wait_status, 0) == pid;
+}
+
 }  // namespace
 
 Supervisor::Supervisor(std::vector<ChildSpec> children, SupervisorOptions options,
@@ -110,7 +122,7 @@ absl::Status Supervisor::NoteDeath(Child* child, int wait_status) {
 absl::Status Supervisor::Look() {
   for (Child& child : children_) {
     int wait_status = 0;
-    if (child.pid != 0 && waitpid(child.pid, &wait_status, WNOHANG) == child.pid) {
+    if (child.pid != 0 && Reap(child.pid, &wait_status)) {
       if (absl::Status status = NoteDeath(&child, wait_status); !status.ok()) return status;
     }
     if (child.pid == 0 && !child.stopping && runtime::MonotonicNow() >= child.restart_at) {
@@ -149,7 +161,7 @@ bool Supervisor::WaitForStopped(absl::Duration timeout) {
     for (Child& child : children_) {
       if (!child.stopping || child.pid == 0) continue;
       int wait_status = 0;
-      if (waitpid(child.pid, &wait_status, WNOHANG) == child.pid) {
+      if (Reap(child.pid, &wait_status)) {
         child.pid = 0;
         if (wait_status != 0) {
           by_themselves = false;
