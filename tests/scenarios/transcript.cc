@@ -14,7 +14,7 @@
 #include "common/error.h"
 #include "scheduler/core/core.h"
 #include "scheduler/policy/policies.h"
-#include "tests/scenarios/printing.h"
+#include "scheduler/transcript/printing.h"
 
 namespace mirrorsd::scheduler {
 namespace {

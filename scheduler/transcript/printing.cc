@@ -1,4 +1,4 @@
-#include "tests/scenarios/printing.h"
+#include "scheduler/transcript/printing.h"
 
 #include <vector>
 
