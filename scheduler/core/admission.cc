@@ -220,8 +220,10 @@ void Machine::Place(Sequence* sequence, Worker* verifier) {
 }
 
 void Machine::SendTokens(Worker* worker, SequenceId id, const Sequence& sequence) {
-  Send(worker, StartSequence{id, sequence.sampling, sequence.end_token_ids, sequence.prompt_length,
-                             sequence.committed_length()});
+  Act(SendToWorker{worker->connection, worker->fence,
+                   StartSequence{id, sequence.sampling, sequence.end_token_ids,
+                                 sequence.prompt_length, sequence.committed_length()},
+                   sequence.stream});
   for (int32_t begin = 0; begin < sequence.committed_length(); begin += kMaxTokensPerAppend) {
     const int32_t end = std::min(begin + kMaxTokensPerAppend, sequence.committed_length());
     Send(worker, AppendTokens{id, begin, {sequence.tokens.begin() + begin,

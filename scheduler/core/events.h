@@ -94,6 +94,7 @@ struct SendToWorker {
   ConnectionId connection = 0;
   Fence fence;
   WorkerCommand command;
+  ConnectionId stream = 0;  // with StartSequence: whose request it is; so that stories can be told
 };
 
 // Tokens for a request; with `committed.finish` set it is the stream's last message, sent with status OK.
