@@ -73,7 +73,7 @@ engine::EngineOptions EngineOptions(const config::Options& options, bool of_draf
 
 verifier::VerifierWorkerOptions VerifierOptions(const config::Options& options) {
   verifier::VerifierWorkerOptions worker;
-  worker.name = TextOr(options, "worker-name", worker.name);
+  worker.name = TextOr(options, "worker-name", "verifier");
   worker.engine = EngineOptions(options, /*of_draft=*/false);
   worker.session.limits.max_sequences =
       IntegerOr(options, "max-num-seqs", worker.session.limits.max_sequences);
@@ -84,7 +84,7 @@ verifier::VerifierWorkerOptions VerifierOptions(const config::Options& options) 
 
 draft::DraftWorkerOptions DraftOptions(const config::Options& options) {
   draft::DraftWorkerOptions worker;
-  worker.name = TextOr(options, "worker-name", worker.name);
+  worker.name = TextOr(options, "worker-name", "draft");
   worker.engine = EngineOptions(options, /*of_draft=*/true);
   worker.session.limits.max_sequences =
       IntegerOr(options, "max-num-seqs", worker.session.limits.max_sequences);

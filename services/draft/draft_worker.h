@@ -1,58 +1,16 @@
 #pragma once
-// The draft-worker as a library: loads the draft model, measures its step times, attaches to a scheduler and
-// rolls out until stopped, drained or refused for good. Not a program: services/draft's main.cc
-// has the command line and the signals.
-// Thread rule: the methods from any thread.
+// The draft-worker as a library: a model_worker whose session rolls out continuations.
 
-#include <memory>
-#include <optional>
-#include <string>
-
-#include "absl/status/status.h"
-#include "absl/status/statusor.h"
-#include "absl/time/time.h"
-#include "services/rpc/attach_client.h"
-#include "services/rpc/worker_host.h"
-#include "workers/engine/engine.h"
+#include "services/worker/model_worker.h"
 #include "workers/draft/draft_session.h"
 
 namespace mirrorsd::draft {
 
-struct DraftWorkerOptions {
-  std::string name = "draft";
-  engine::EngineOptions engine;          // model_dir, backend, threads, KV
-  workers::DraftSessionOptions session;  // names, fingerprint and step times are filled in
-  rpc::AttachClientOptions attach;       // `channel` says where the scheduler is
-  bool measure_step_times = true;
-};
-
-class DraftWorker {
- public:
-  // Loads the model and tokenizer.json, which takes its time; Start() then dials.
-  // Errors: those of engine::Engine::Create and text::Tokenizer::Load.
-  static absl::StatusOr<std::unique_ptr<DraftWorker>> Create(DraftWorkerOptions options);
-  // With a model made elsewhere and the fingerprint of its vocabulary.
-  static std::unique_ptr<DraftWorker> CreateWith(std::unique_ptr<engine::Engine> engine,
-                                                    const std::string& vocabulary_fingerprint,
-                                                    DraftWorkerOptions options);
-  ~DraftWorker();  // stops
-
-  void Start();
-  // As in rpc::WorkerHost.
-  void Drain();
-  std::optional<absl::Status> WaitUntilOver(absl::Duration timeout);
-  void Stop();
-  bool is_attached() const;
-
-  const engine::EngineInfo& engine_info() const;
-  const workers::SessionProgress& progress() const;
-
- private:
-  DraftWorker() = default;
-
-  std::unique_ptr<engine::Engine> engine_;
-  std::unique_ptr<workers::DraftSession> session_;
-  std::unique_ptr<rpc::WorkerHost> host_;
-};
+using DraftWorkerOptions = worker::ModelWorkerOptions<workers::DraftSessionOptions>;
+using DraftWorker = worker::ModelWorker<workers::DraftSession, workers::DraftSessionOptions>;
 
 }  // namespace mirrorsd::draft
+
+namespace mirrorsd::worker {
+extern template class ModelWorker<workers::DraftSession, workers::DraftSessionOptions>;
+}  // namespace mirrorsd::worker

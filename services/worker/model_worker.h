@@ -1,0 +1,105 @@
+#pragma once
+// What the draft-worker and the verifier-worker have in common: a model, one session that serves it, and the
+// host that attaches the session to a scheduler. Which of the two it is, the type of the session says; an
+// object serves one model in one role. Not a program: services/cell has the command line and the signals.
+// Thread rule: the methods from any thread.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "services/rpc/attach_client.h"
+#include "services/rpc/worker_host.h"
+#include "services/runtime/clock.h"
+#include "workers/engine/engine.h"
+
+namespace mirrorsd::worker {
+
+template <typename SessionOptions>
+struct ModelWorkerOptions {
+  std::string name;
+  engine::EngineOptions engine;     // model_dir, backend, threads, KV
+  SessionOptions session;           // names, fingerprint and step times are filled in
+  rpc::AttachClientOptions attach;  // `channel` says where the scheduler is
+  bool measure_step_times = true;
+};
+
+struct LoadedModel {
+  std::unique_ptr<engine::Engine> engine;
+  std::string vocabulary_fingerprint;
+};
+
+// Loads the model and its tokenizer.json.
+// Errors: those of engine::Engine::Create and text::Tokenizer::Load.
+absl::StatusOr<LoadedModel> LoadModel(const engine::EngineOptions& options);
+
+template <typename Session, typename SessionOptions>
+class ModelWorker {
+ public:
+  using Options = ModelWorkerOptions<SessionOptions>;
+
+  // Loads, which takes its time; Start() then dials.
+  // Errors: those of LoadModel.
+  static absl::StatusOr<std::unique_ptr<ModelWorker>> Create(Options options) {
+    absl::StatusOr<LoadedModel> model = LoadModel(options.engine);
+    if (!model.ok()) return model.status();
+    return CreateWith(std::move(model->engine), model->vocabulary_fingerprint, std::move(options));
+  }
+
+  // With a model made elsewhere and the fingerprint of its vocabulary.
+  static std::unique_ptr<ModelWorker> CreateWith(std::unique_ptr<engine::Engine> engine,
+                                                 const std::string& vocabulary_fingerprint,
+                                                 Options options) {
+    return std::unique_ptr<ModelWorker>(
+        new ModelWorker(std::move(engine), vocabulary_fingerprint, std::move(options)));
+  }
+
+  ~ModelWorker() { Stop(); }
+
+  // As in rpc::WorkerHost.
+  void Start() { host_->Start(); }
+  void Drain() { host_->Drain(); }
+  std::optional<absl::Status> WaitUntilOver(absl::Duration timeout) {
+    return host_->WaitUntilOver(timeout);
+  }
+  void Stop() { host_->Stop(); }
+  bool is_attached() const { return host_->is_attached(); }
+
+  const engine::EngineInfo& engine_info() const { return engine_->info(); }
+  const auto& progress() const { return session_->progress(); }
+
+ private:
+  ModelWorker(std::unique_ptr<engine::Engine> engine, const std::string& vocabulary_fingerprint,
+              Options options)
+      : engine_(std::move(engine)) {
+    options.session.vocabulary_fingerprint = vocabulary_fingerprint;
+    if (options.session.model_name.empty()) options.session.model_name = engine_->info().model_name;
+    session_ = std::make_unique<Session>(engine_.get(), options.session);
+    if (options.measure_step_times) session_->set_step_times(session_->MeasureStepTimes());
+    host_ = std::make_unique<rpc::WorkerHost>(Host(session_.get(), options.name),
+                                              std::move(options.attach));
+  }
+
+  static rpc::HostedSession Host(Session* session, const std::string& name) {
+    return {
+        .make_hello = [session, name] { return session->MakeHello(name, runtime::BootId()); },
+        .reset = [session] { session->Reset(); },
+        .handle = [session](WorkerCommand command) { session->Handle(std::move(command)); },
+        .has_work = [session] { return session->HasWork(); },
+        .work = [session](const auto& emit) { session->Work(emit); },
+        .num_sequences = [session] { return session->progress().num_sequences(); },
+        .heartbeat =
+            [session] { return session->progress().MakeHeartbeat(runtime::MonotonicNanos()); },
+    };
+  }
+
+  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<Session> session_;
+  std::unique_ptr<rpc::WorkerHost> host_;
+};
+
+}  // namespace mirrorsd::worker
