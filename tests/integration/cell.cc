@@ -60,6 +60,8 @@ void Generation::End(const absl::Status& end) {
 }
 
 TestCell::TestCell(scheduler::SchedulerServerOptions options) {
+  // On a busy machine a draft would be late all the time, and nothing would be speculated at all.
+  options.core.min_draft_wait = absl::Seconds(1);
   auto scheduler = scheduler::SchedulerServer::Start(std::move(options));
   CHECK(scheduler.ok()) << scheduler.status();
   scheduler_ = *std::move(scheduler);
