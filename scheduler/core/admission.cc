@@ -146,7 +146,7 @@ void Machine::Reject(ConnectionId stream, RejectReason reason, const absl::Statu
 
 void Machine::Enqueue(Sequence* sequence) {
   CHECK(!sequence->queued && sequence->verifier == nullptr);
-  waiting_[sequence->numerics_id][sequence->ordinal] = sequence;
+  waiting_[sequence->numerics_id][KeyOf(*sequence)] = sequence;
   sequence->queued = true;
   if (!sequence->was_placed) ++num_queued_new_;
   placing_ = true;
@@ -154,27 +154,48 @@ void Machine::Enqueue(Sequence* sequence) {
 
 void Machine::Dequeue(Sequence* sequence) {
   if (!sequence->queued) return;
-  waiting_.at(sequence->numerics_id).erase(sequence->ordinal);
+  waiting_.at(sequence->numerics_id).erase(KeyOf(*sequence));
   sequence->queued = false;
   if (!sequence->was_placed) --num_queued_new_;
 }
 
-// Each line in order: a request that does not fit yet is not overtaken, or it would starve. Those that
-// are bound to a numerics_id have been running, and go first.
+// In the order of places over all lines. Who does not fit yet is not overtaken, or it would starve: its line
+// waits behind it, and where it may go nobody after it does.
 void Machine::PlaceWaiting() {
-  const auto place_line = [this](std::map<uint64_t, Sequence*>* line) {
-    while (!line->empty()) {
-      Sequence* first = line->begin()->second;
-      Worker* verifier = FindVerifier(*first);
-      if (verifier == nullptr) return;
-      Place(first, verifier);
-    }
-  };
+  for (Worker* verifier : verifiers_) verifier->claimed = false;
+  std::vector<Line*> lines;
   for (auto line = waiting_.begin(); line != waiting_.end();) {
-    if (!line->first.empty()) place_line(&line->second);
+    if (!line->second.empty()) lines.push_back(&line->second);
     line = line->second.empty() ? waiting_.erase(line) : std::next(line);
   }
-  if (const auto any = waiting_.find(""); any != waiting_.end()) place_line(&any->second);
+  while (!lines.empty()) {
+    const auto next = std::min_element(lines.begin(), lines.end(), [](const Line* a, const Line* b) {
+      return a->begin()->first < b->begin()->first;
+    });
+    Sequence* first = (*next)->begin()->second;
+    if (Worker* verifier = FindVerifier(*first)) {
+      Place(first, verifier);
+      if (!(*next)->empty()) continue;
+    } else {
+      Claim(*first);
+    }
+    lines.erase(next);
+  }
+}
+
+void Machine::Claim(const Sequence& sequence) {
+  for (Worker* verifier : verifiers_) {
+    if (MayServe(*verifier, sequence)) verifier->claimed = true;
+  }
+}
+
+// Whether it could go there if there were room. One that drains takes back what it had to give up.
+bool Machine::MayServe(const Worker& verifier, const Sequence& sequence) const {
+  if (verifier.draining && sequence.last_incarnation != verifier.fence.incarnation) return false;
+  if (!sequence.numerics_id.empty() && verifier.hello.numerics_id != sequence.numerics_id) {
+    return false;
+  }
+  return verifier.ledger.CanEverHold(sequence.max_length);
 }
 
 // The least loaded one that may and can take it; the one that attached first among equals.
@@ -183,11 +204,9 @@ Worker* Machine::FindVerifier(const Sequence& sequence) const {
   for (Worker* verifier : verifiers_) {
     const int32_t max_sequences =
         std::min(config_.max_num_seqs, verifier->hello.limits.max_sequences);
-    if (verifier->draining || static_cast<int32_t>(verifier->leases.size()) >= max_sequences ||
-        !verifier->ledger.Fits(sequence.max_length)) {
-      continue;
-    }
-    if (!sequence.numerics_id.empty() && verifier->hello.numerics_id != sequence.numerics_id) {
+    if (verifier->claimed || static_cast<int32_t>(verifier->leases.size()) >= max_sequences ||
+        !MayServe(*verifier, sequence) ||
+        !verifier->ledger.Fits(sequence.committed_length(), sequence.max_length)) {
       continue;
     }
     if (best == nullptr || verifier->live.size() < best->live.size()) best = verifier;
@@ -200,9 +219,9 @@ void Machine::Place(Sequence* sequence, Worker* verifier) {
   deadlines_.Clear(Wait::kVerifier, sequence->ordinal);
   sequence->stage = Stage::kStarting;
   sequence->verifier = verifier;
-  sequence->verifier_id =
-      OpenLease(verifier, sequence, verifier->ledger.Reserve(sequence->max_length));
+  sequence->verifier_id = OpenLease(verifier, sequence);
   sequence->total_length = sequence->committed_length();
+  sequence->kv = verifier->ledger.Open(sequence->total_length, sequence->max_length);
   sequence->prefilled_length = 0;
   sequence->decided_round = 0;
   if (!sequence->was_placed) {
@@ -231,10 +250,10 @@ void Machine::SendTokens(Worker* worker, SequenceId id, const Sequence& sequence
   }
 }
 
-SequenceId Machine::OpenLease(Worker* worker, Sequence* sequence, int64_t blocks) {
+SequenceId Machine::OpenLease(Worker* worker, Sequence* sequence) {
   const SequenceId id = next_sequence_id_++;
-  worker->leases[id] = Lease{sequence, blocks};
-  worker->live[id] = sequence;
+  worker->leases[id] = Lease{sequence, {}};
+  worker->live[sequence->ordinal] = sequence;
   return id;
 }
 

@@ -131,17 +131,18 @@ void Machine::ForgiveOwnStall(absl::Time was_due) {
   }
 }
 
+// A round that is started may preempt, which gives someone a place to look for, and may find a draft late,
+// which frees other verifiers of waiting for it: so until nothing is left. Each verifier has one round.
 void Machine::Settle() {
-  if (std::exchange(placing_, false)) PlaceWaiting();
-  if (std::exchange(assigning_, false)) AssignDrafts();
-  // A draft that is found late here frees other verifiers of waiting for it: the list may grow.
-  for (size_t i = 0; i < dirty_verifiers_.size(); ++i) {
+  for (size_t i = 0;; ++i) {
+    if (std::exchange(placing_, false)) PlaceWaiting();
+    if (std::exchange(assigning_, false)) AssignDrafts();
+    if (i == dirty_verifiers_.size()) break;
     Worker* verifier = dirty_verifiers_[i];
     verifier->dirty = false;
     if (!verifier->gone) MaybeStartRound(verifier);
   }
   dirty_verifiers_.clear();
-  CHECK(!placing_ && !assigning_);
 }
 
 void Machine::MarkDirty(Worker* verifier) {
@@ -189,7 +190,7 @@ CoreGauges Machine::Gauges() const {
   for (const Worker* verifier : verifiers_) {
     gauges.num_requests_running += static_cast<int32_t>(verifier->live.size());
     gauges.kv_blocks_total += verifier->ledger.num_blocks();
-    gauges.kv_blocks_reserved += verifier->ledger.reserved_blocks();
+    gauges.kv_blocks_reserved += verifier->ledger.used_blocks();
     gauges.kv_blocks_reported_free +=
         verifier->reported_blocks.free + verifier->reported_blocks.evictable;
   }

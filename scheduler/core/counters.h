@@ -36,6 +36,7 @@ struct CoreCounters {
   std::array<int64_t, kNumRejectReasons> requests_rejected{};
   int64_t resumes = 0;             // sequences that moved to another verifier incarnation
   int64_t kv_retries = 0;          // sequences started again after KV_EXHAUSTED
+  int64_t preemptions = 0;         // sequences that gave up their blocks to older ones: num_preemptions_total
 
   int64_t rounds = 0;
   int64_t prompt_tokens = 0;       // of prompts whose first token came; cached ones count
@@ -69,7 +70,7 @@ struct CoreGauges {
   int32_t drafts_late = 0;
   std::array<bool, kNumDegradedReasons> degraded{};
   int64_t kv_blocks_total = 0;       // over the attached verifiers
-  int64_t kv_blocks_reserved = 0;    // by live and ending sequences
+  int64_t kv_blocks_reserved = 0;    // that live and ending sequences may hold
   int64_t kv_blocks_reported_free = 0;  // free and evictable, as last reported
 };
 

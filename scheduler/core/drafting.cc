@@ -62,6 +62,7 @@ void Machine::AskPolicy(Worker* verifier, const SpeculationPolicy& policy) {
   cohort.num_sequences = static_cast<int32_t>(asked_.size());
   decisions_.assign(asked_.size(), PolicyDecision{});
   policy.decide(cohort, outlooks_, absl::MakeSpan(decisions_));
+  const KvLedger& ledger = verifier->ledger;  // what would find no blocks is not drafted
   for (size_t i = 0; i < asked_.size(); ++i) {
     Sequence* sequence = asked_[i];
     const Rollout& rollout = sequence->draft.rollout;
@@ -69,7 +70,10 @@ void Machine::AskPolicy(Worker* verifier, const SpeculationPolicy& policy) {
     // A late draft is asked again only when it has answered: its queue does not grow.
     const bool busy = sequence->draft.worker != nullptr && sequence->draft.worker->late &&
                       !rollout.answered;
-    const int32_t window = std::min(decisions_[i].window, WindowCap(*sequence));
+    const int64_t room = ledger.Reach(sequence->kv, ledger.spare_blocks()) -
+                         sequence->committed_length();
+    const int32_t window = static_cast<int32_t>(
+        std::min<int64_t>(room, std::min(decisions_[i].window, WindowCap(*sequence))));
     if (outlooks_[i].draft_ready && !has_one && !busy && window > 0) {
       windows_.emplace_back(sequence, window);
     }
@@ -217,7 +221,7 @@ Worker* Machine::FindDraft(const Sequence& sequence, bool* any_room) const {
 void Machine::Assign(Sequence* sequence, Worker* draft) {
   undrafted_.erase(sequence->ordinal);
   sequence->draft = Drafting{.worker = draft,
-                             .id = OpenLease(draft, sequence, 0),
+                             .id = OpenLease(draft, sequence),
                              .state = DraftSequenceState::kCatchingUp};
   SendTokens(draft, sequence->draft.id, *sequence);
 }

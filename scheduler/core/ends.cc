@@ -37,6 +37,7 @@ void Machine::HandleCancelled(const Cancelled& event) {
 }
 
 void Machine::Remove(Sequence* sequence) {
+  placing_ |= sequence->queued;  // the next in line may fit where this one did not
   Dequeue(sequence);
   LeaveVerifier(sequence, /*tell=*/true);
   LeaveDraft(sequence, /*tell=*/true);
@@ -66,9 +67,10 @@ void Machine::LeaveVerifier(Sequence* sequence, bool tell) {
   if (sequence->stage == Stage::kDecoding) cohort.decoding.erase(sequence->position);
   deadlines_.Clear(Wait::kSequenceStarted, sequence->ordinal);
   if (tell) {
-    EndLease(verifier, sequence->verifier_id);
+    EndLease(verifier, sequence->verifier_id, sequence);
     MarkDirty(verifier);
   }
+  sequence->kv = {};
   sequence->stage = Stage::kWaiting;
   sequence->verifier = nullptr;
   sequence->verifier_id = 0;
@@ -79,14 +81,19 @@ void Machine::LeaveDraft(Sequence* sequence, bool tell) {
   Drafting& draft = sequence->draft;
   if (draft.worker == nullptr) return;
   StopAwaiting(sequence);
-  if (tell) EndLease(draft.worker, draft.id);
+  if (tell) EndLease(draft.worker, draft.id, sequence);
   draft = Drafting{.retry_pending = draft.retry_pending};
 }
 
 // Tells the worker; the lease stays until SequenceEnded, but not for ever.
-void Machine::EndLease(Worker* worker, SequenceId id) {
-  worker->leases.at(id).sequence = nullptr;
-  worker->live.erase(id);
+void Machine::EndLease(Worker* worker, SequenceId id, Sequence* sequence) {
+  Lease& lease = worker->leases.at(id);
+  lease.sequence = nullptr;
+  if (worker->is_verifier()) {
+    lease.kv = sequence->kv;
+    worker->ledger.BeginClose(&lease.kv);
+  }
+  worker->live.erase(sequence->ordinal);
   worker->ending.insert(id);
   ending_[id] = worker->fence.incarnation;
   deadlines_.Set(Wait::kSequenceEnded, id, now_ + config_.end_timeout);
@@ -96,13 +103,14 @@ void Machine::EndLease(Worker* worker, SequenceId id) {
 void Machine::CloseLease(Worker* worker, SequenceId id) {
   const auto found = worker->leases.find(id);
   CHECK(found != worker->leases.end());
-  worker->ledger.Release(found->second.blocks);
+  if (worker->is_verifier()) worker->ledger.Close(found->second.kv);
   worker->leases.erase(found);
   worker->ending.erase(id);
   ending_.erase(id);
   deadlines_.Clear(Wait::kSequenceEnded, id);
   if (worker->is_verifier()) {
     placing_ = true;
+    MarkDirty(worker);  // a round may have waited for the blocks
   } else {
     worker->pool_full = false;
     assigning_ = true;

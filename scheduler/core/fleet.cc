@@ -155,8 +155,9 @@ void Machine::RemoveWorker(Worker* worker) {
     ending_.erase(id);
   }
   if (worker->late) MarkLate(worker, false);
-  const std::map<SequenceId, Sequence*> live = worker->live;
-  for (const auto& [id, sequence] : live) {
+  if (worker->is_verifier()) CountAbsence(*worker);
+  const std::map<uint64_t, Sequence*> live = worker->live;
+  for (const auto& [ordinal, sequence] : live) {
     if (worker->is_verifier()) {
       HoldForVerifier(sequence);
     } else {
@@ -184,7 +185,14 @@ void Machine::HandleWorkerSilent(Worker* worker) {
                  worker->heard_at + config_.worker_timeout);
 }
 
-void Machine::HandleWorkerDrain(Worker* worker) { worker->draining = true; }
+void Machine::HandleWorkerDrain(Worker* worker) {
+  if (worker->draining) return;
+  if (worker->is_verifier()) {
+    CountAbsence(*worker);
+    placing_ = true;  // who waited for room there may go elsewhere
+  }
+  worker->draining = true;
+}
 
 void Machine::SetDegraded(DegradedReason reason, bool degraded) {
   const int index = static_cast<int>(reason);

@@ -34,6 +34,7 @@ void CheckSequence(const Sequence& sequence, const Deadlines& deadlines) {
   const Rollout& rollout = draft.rollout;
   CHECK_LE(static_cast<int32_t>(rollout.tokens.size()), rollout.num_received);
   CHECK_LE(rollout.num_received, rollout.depth);
+  if (sequence.stage == Stage::kWaiting) CHECK_EQ(sequence.kv.limit, 0);
   if (rollout.awaited) {
     CHECK(sequence.stage == Stage::kDecoding && sequence.item_index < 0 && !rollout.answered);
     CHECK(draft.worker != nullptr && !draft.worker->late);
@@ -54,6 +55,10 @@ void CheckRound(const Round& round, const Hello& hello) {
     CHECK_EQ(item.sequence->item_index, static_cast<int32_t>(i));
     CHECK_EQ(item.sequence->verifier_id, item.id);
     CHECK_LT(static_cast<int32_t>(item.window.size()), item.sequence->remaining_tokens());
+    const int32_t reach = item.is_prefill
+                              ? item.end
+                              : item.committed_length + static_cast<int32_t>(item.window.size());
+    CHECK_GE(item.sequence->kv.held, item.sequence->verifier->ledger.BlocksFor(reach));
   }
   CHECK_EQ(num_done, round.num_done);
 }
@@ -70,40 +75,62 @@ void CheckCohort(const Worker& worker, const Deadlines& deadlines) {
   for (const Sequence* sequence : cohort.prefilling) {
     CHECK(sequence->stage == Stage::kPrefilling && sequence->verifier == &worker);
     CHECK_LT(sequence->prefilled_length, sequence->total_length);
+    CHECK_GE(sequence->kv.held, worker.ledger.BlocksFor(sequence->prefilled_length));
+    CHECK_EQ(sequence->kv.wanted, worker.ledger.BlocksFor(sequence->total_length));
   }
   for (const Sequence* sequence : cohort.decoding) {
     CHECK(sequence->stage == Stage::kDecoding && sequence->verifier == &worker);
+    CHECK_GE(sequence->kv.held, worker.ledger.BlocksFor(sequence->committed_length() - 1));
+    CHECK_EQ(sequence->kv.held, sequence->kv.wanted);
+    if (sequence->item_index >= 0) continue;
+    CHECK_LE(sequence->kv.held, worker.ledger.BlocksFor(sequence->committed_length()));
   }
   CHECK_EQ(cohort.prefilling.size() + cohort.decoding.size() + num_starting, worker.live.size());
   CHECK_EQ(cohort.num_awaited, num_awaited);
   CHECK_EQ(cohort.round.has_value(), deadlines.Has(Wait::kRound, worker.fence.incarnation));
-  // A free verifier with something to do waits for windows, with a deadline, and for nothing else.
+  // A free verifier with something to do waits for windows or for the blocks of sequences that end, each
+  // with a deadline, and for nothing else.
   if (cohort.round.has_value()) {
     CheckRound(*cohort.round, worker.hello);
   } else if (!cohort.prefilling.empty() || !cohort.decoding.empty()) {
-    CHECK(cohort.waiting && cohort.num_awaited > 0);
+    CHECK((cohort.waiting && cohort.num_awaited > 0) || worker.ledger.closing_blocks() > 0);
   }
   if (cohort.waiting) CHECK(deadlines.Has(Wait::kDraftWindows, worker.fence.incarnation));
 }
 
+void AddShare(const KvShare& share, KvShare* sum) {
+  CHECK(0 <= share.held && share.held <= share.wanted && share.wanted <= share.limit);
+  sum->held += share.held;
+  sum->wanted += share.wanted;
+  sum->limit += share.limit;
+}
+
 void CheckLeases(const Worker& worker, const Deadlines& deadlines) {
-  int64_t blocks = 0;
+  KvShare sum;
+  int64_t closing = 0;
   CHECK_EQ(worker.leases.size(), worker.live.size() + worker.ending.size());
-  for (const auto& [id, sequence] : worker.live) {
-    const Lease& lease = worker.leases.at(id);
+  for (const auto& [ordinal, sequence] : worker.live) {
+    CHECK_EQ(ordinal, sequence->ordinal);
+    const bool verifier = worker.is_verifier();
+    const Lease& lease = worker.leases.at(verifier ? sequence->verifier_id : sequence->draft.id);
     CHECK(lease.sequence == sequence);
-    blocks += lease.blocks;
+    if (verifier) AddShare(sequence->kv, &sum);
   }
   for (const SequenceId id : worker.ending) {
     const Lease& lease = worker.leases.at(id);
     CHECK(lease.sequence == nullptr);
     CHECK(deadlines.Has(Wait::kSequenceEnded, id));
-    blocks += lease.blocks;
+    AddShare(lease.kv, &sum);
+    closing += lease.kv.held;
   }
   CHECK_LE(static_cast<int32_t>(worker.leases.size()), worker.hello.limits.max_sequences);
   if (worker.is_verifier()) {
-    CHECK_EQ(worker.ledger.reserved_blocks(), blocks);
-    CHECK_LE(blocks, worker.ledger.num_blocks());
+    CHECK_EQ(worker.ledger.used_blocks(), sum.held);
+    CHECK_EQ(worker.ledger.wanted_blocks(), sum.wanted);
+    CHECK_EQ(worker.ledger.limit_blocks(), sum.limit);
+    CHECK_EQ(worker.ledger.closing_blocks(), closing);
+    CHECK_EQ(worker.ledger.num_shares(), static_cast<int64_t>(worker.leases.size()));
+    CHECK_LE(sum.held, worker.ledger.num_blocks());
   }
 }
 

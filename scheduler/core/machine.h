@@ -87,10 +87,12 @@ class Machine {
   void Enqueue(Sequence* sequence);
   void Dequeue(Sequence* sequence);
   void PlaceWaiting();
+  void Claim(const Sequence& sequence);
+  bool MayServe(const Worker& verifier, const Sequence& sequence) const;
   Worker* FindVerifier(const Sequence& sequence) const;
   void Place(Sequence* sequence, Worker* verifier);
   void SendTokens(Worker* worker, SequenceId id, const Sequence& sequence);
-  SequenceId OpenLease(Worker* worker, Sequence* sequence, int64_t blocks);
+  SequenceId OpenLease(Worker* worker, Sequence* sequence);
 
   // ends.cc: the one end of a request, and what it held
   void Finish(Sequence* sequence, Committed committed);
@@ -98,7 +100,7 @@ class Machine {
   void Remove(Sequence* sequence);
   void LeaveVerifier(Sequence* sequence, bool tell);
   void LeaveDraft(Sequence* sequence, bool tell);
-  void EndLease(Worker* worker, SequenceId id);
+  void EndLease(Worker* worker, SequenceId id, Sequence* sequence);
   void CloseLease(Worker* worker, SequenceId id);
   void HandleCancelled(const Cancelled& event);
 
@@ -108,6 +110,13 @@ class Machine {
   void StartAgainLater(Sequence* sequence);
   void Bind(Sequence* sequence, const std::string& numerics_id);
   void HandleVerifierWaitOver(Sequence* sequence);
+  bool HasVerifier(const Sequence& sequence, const Worker* other_than) const;
+  void CountAbsence(const Worker& leaving);
+
+  // preemption.cc: when blocks run short
+  void MakeRoom(Worker* verifier);
+  Sequence* FindVictim(const Worker& verifier) const;
+  void Preempt(Sequence* sequence);
 
   // rounds.cc: the loop of one verifier
   void MaybeStartRound(Worker* verifier);
@@ -115,6 +124,7 @@ class Machine {
   absl::Duration DraftWait(const Worker& verifier) const;
   void CountMissedDeadlines(Worker* verifier, RoundId round_id);
   void StartRound(Worker* verifier);
+  void AddDecoding(Worker* verifier, int32_t max_rows, Round* round);
   void AddWindows(Worker* verifier, int32_t max_rows, Round* round);
   void AddChunks(Worker* verifier, int32_t max_rows, Round* round);
   void ApplyOutcome(RoundItem* item, const VerifyItemDone& done);
@@ -164,8 +174,14 @@ class Machine {
   std::map<uint64_t, std::unique_ptr<Sequence>> sequences_;        // by ordinal
   absl::flat_hash_map<ConnectionId, Sequence*> by_stream_;         // look-up only
   absl::flat_hash_map<std::string, Sequence*> by_request_id_;      // look-up only
-  // Who waits for a verifier, by the numerics_id that they are bound to ("": any), then by ordinal.
-  std::map<std::string, std::map<uint64_t, Sequence*>> waiting_;
+  // Who waits for a verifier, by the numerics_id that they are bound to ("": any). A line is in the order
+  // of places: those that have had one first, then by ordinal.
+  using PlaceKey = std::pair<bool, uint64_t>;  // never placed, ordinal
+  using Line = std::map<PlaceKey, Sequence*>;
+  static PlaceKey KeyOf(const Sequence& sequence) {
+    return {!sequence.was_placed, sequence.ordinal};
+  }
+  std::map<std::string, Line> waiting_;
   int32_t num_queued_new_ = 0;  // of these, never placed
   std::map<uint64_t, Sequence*> undrafted_;  // want a draft-worker and have none, by ordinal
 

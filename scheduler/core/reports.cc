@@ -112,6 +112,7 @@ void Machine::HandleStarted(Worker* worker, const SequenceStarted& report) {
   deadlines_.Clear(Wait::kSequenceStarted, sequence->ordinal);
   sequence->stage = Stage::kPrefilling;
   sequence->prefilled_length = report.cached_length;
+  worker->ledger.Start(&sequence->kv, report.cached_length);
   std::list<Sequence*>& line = worker->cohort.prefilling;
   sequence->position = line.insert(line.end(), sequence);
   last_progress_ = now_;
@@ -180,6 +181,7 @@ void Machine::HandleVerifyRoundDone(Worker* worker, const VerifyRoundDone& repor
   cohort.round.reset();
   cohort.free_since = now_;
   last_progress_ = now_;
+  placing_ |= !waiting_.empty();  // what the windows did not keep is free
   DecideWindows(worker);
   MarkDirty(worker);
 }

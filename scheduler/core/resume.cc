@@ -1,6 +1,7 @@
 // Requests that lost their place at a verifier: held for another one, bound to its numerics, and started
 // there again from their committed tokens. What was committed stays; the draft keeps its own sequence.
 
+#include <algorithm>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -64,7 +65,31 @@ void Machine::StartAgainLater(Sequence* sequence) {
   deadlines_.Set(Wait::kRetryVerifier, sequence->ordinal, now_ + pause);
 }
 
+bool Machine::HasVerifier(const Sequence& sequence, const Worker* other_than) const {
+  return std::any_of(verifiers_.begin(), verifiers_.end(), [&](const Worker* verifier) {
+    return verifier != other_than && MayServe(*verifier, sequence);
+  });
+}
+
+// `leaving` goes, or takes nothing new: for those who waited for room there, and can wait nowhere else,
+// the time without a verifier begins.
+void Machine::CountAbsence(const Worker& leaving) {
+  for (const auto& [numerics_id, line] : waiting_) {
+    for (const auto& [key, sequence] : line) {
+      if (!sequence->was_placed) break;  // the others of the line neither
+      if (!MayServe(leaving, *sequence) || HasVerifier(*sequence, &leaving)) continue;
+      deadlines_.Set(Wait::kVerifier, sequence->ordinal, now_ + config_.verifier_loss_timeout);
+    }
+  }
+}
+
+// Whoever had a place waits without limit for room at a verifier that lives, since those before it make
+// progress there; a limit has only the time without one.
 void Machine::HandleVerifierWaitOver(Sequence* sequence) {
+  if (sequence->was_placed && HasVerifier(*sequence, nullptr)) {
+    deadlines_.Set(Wait::kVerifier, sequence->ordinal, now_ + config_.verifier_loss_timeout);
+    return;
+  }
   if (sequence->was_placed) {
     return Fail(sequence, Unavailable("VERIFIER_LOST",
                                       "the verifier was lost and no equal one came in time"));

@@ -72,9 +72,11 @@ void Machine::StartRound(Worker* verifier) {
   if (cohort.num_awaited > 0) CountMissedDeadlines(verifier, round.id);
 
   const int32_t max_rows = verifier->hello.limits.max_rows;
+  MakeRoom(verifier);
+  AddDecoding(verifier, max_rows - ChunkReserve(*verifier), &round);
   AddWindows(verifier, max_rows - ChunkReserve(*verifier), &round);
   AddChunks(verifier, max_rows, &round);
-  if (round.items.empty()) return;
+  if (round.items.empty()) return;  // there is nothing to do, or blocks are on their way back
 
   ++next_round_id_;
   StartVerify command{round.id, {}};
@@ -100,29 +102,56 @@ int32_t Machine::ChunkReserve(const Worker& verifier) const {
   return std::min({config_.max_prefill_rows_per_round, std::max(1, max_rows / 4), max_rows - 1});
 }
 
-// Those longest without a round first; where the rows do not suffice for all, they take turns.
-void Machine::AddWindows(Worker* verifier, int32_t max_rows, Round* round) {
+// One row for each, those longest without a round first; where the rows do not suffice for all, they take
+// turns. Who has no block for it keeps its turn.
+void Machine::AddDecoding(Worker* verifier, int32_t max_rows, Round* round) {
   std::list<Sequence*>& decoding = verifier->cohort.decoding;
+  KvLedger& ledger = verifier->ledger;
   round->items.reserve(decoding.size() + verifier->cohort.prefilling.size());
+  auto next = decoding.begin();
   for (size_t left = decoding.size(); left > 0 && round->num_rows < max_rows; --left) {
-    Sequence* sequence = decoding.front();
-    decoding.splice(decoding.end(), decoding, decoding.begin());
+    const auto position = next++;
+    Sequence* sequence = *position;
+    const int32_t length = sequence->committed_length();
+    if (ledger.Missing(sequence->kv, length) > ledger.free_blocks()) continue;
+    ledger.Grow(&sequence->kv, length);
+    decoding.splice(decoding.end(), decoding, position);
     RoundItem item;
     item.id = sequence->verifier_id;
     item.sequence = sequence;
-    item.committed_length = sequence->committed_length();
-    item.window = TakeWindow(sequence, max_rows - round->num_rows - 1);
-    round->num_rows += static_cast<int32_t>(item.window.size()) + 1;
+    item.committed_length = length;
+    ++round->num_rows;
     round->items.push_back(std::move(item));
   }
 }
 
+// What rows and blocks are left. Windows leave those that a prompt waits for: they shrink first.
+void Machine::AddWindows(Worker* verifier, int32_t max_rows, Round* round) {
+  KvLedger& ledger = verifier->ledger;
+  for (RoundItem& item : round->items) {
+    Sequence* sequence = item.sequence;
+    const int64_t room = ledger.Reach(sequence->kv, ledger.spare_blocks()) - item.committed_length;
+    const int64_t most = std::min<int64_t>(max_rows - round->num_rows, room);
+    if (most <= 0) continue;
+    item.window = TakeWindow(sequence, static_cast<int32_t>(most));
+    const int32_t size = static_cast<int32_t>(item.window.size());
+    ledger.Grow(&sequence->kv, item.committed_length + size);
+    round->num_rows += size;
+  }
+}
+
+// In order of arrival, as far as rows and blocks go.
 void Machine::AddChunks(Worker* verifier, int32_t max_rows, Round* round) {
+  KvLedger& ledger = verifier->ledger;
   int32_t budget = std::min(config_.max_prefill_rows_per_round, max_rows - round->num_rows);
   for (Sequence* sequence : verifier->cohort.prefilling) {
     if (budget <= 0) return;
     const int32_t begin = sequence->prefilled_length;
-    const int32_t rows = std::min(budget, sequence->total_length - begin);
+    const int64_t room = ledger.Reach(sequence->kv, ledger.free_blocks()) - begin;
+    const int32_t rows = static_cast<int32_t>(
+        std::min<int64_t>(room, std::min(budget, sequence->total_length - begin)));
+    if (rows <= 0) continue;
+    ledger.Grow(&sequence->kv, begin + rows);
     RoundItem item;
     item.id = sequence->verifier_id;
     item.sequence = sequence;
@@ -189,6 +218,7 @@ void Machine::CommitOutcome(RoundItem* item, const VerifyItemDone& done) {
   }
   sequence->tokens.insert(sequence->tokens.end(), committed.token_ids.begin(),
                           committed.token_ids.end());
+  verifier->ledger.Rest(&sequence->kv, sequence->committed_length());
   CountCommit(sequence, window_size, done.num_accepted, cut.num_tokens);
   committed.stats = sequence->stats;
   if (item->is_prefill) {

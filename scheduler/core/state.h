@@ -29,7 +29,7 @@ struct Worker;
 
 // waiting ──▶ starting ──▶ prefilling ──▶ decoding ──▶ (end)
 //    ▲ StartSequence  SequenceStarted  first token  │
-//    └────────── verifier lost, KV_EXHAUSTED ◀──────┘
+//    └──── verifier lost, preempted, KV_EXHAUSTED ◀───┘
 enum class Stage : uint8_t { kWaiting = 0, kStarting, kPrefilling, kDecoding };
 
 // The draft's continuation of one outcome. Serial speculation has one per sequence, that of the decided
@@ -83,12 +83,13 @@ struct Sequence {
   std::vector<TokenId> decided_window;
   int32_t decided_accepted = 0;
   int32_t item_index = -1;     // in the outstanding round
+  KvShare kv;                  // in the verifier's ledger
   std::list<Sequence*>::iterator position;  // in Cohort::prefilling or Cohort::decoding
 
   // While waiting: which numerics_id it is bound to ("" is any), and whether that has started.
   std::string numerics_id;
   bool was_placed = false;
-  uint64_t last_incarnation = 0;
+  uint64_t last_incarnation = 0;  // where it was placed last
   bool queued = false;  // in the waiting lines (not: pausing before a retry)
   int32_t num_retries = 0;  // since its last token
   int32_t num_losses = 0;   // likewise
@@ -105,7 +106,7 @@ struct Sequence {
 // What one worker incarnation holds for us: a sequence there, until SequenceEnded.
 struct Lease {
   Sequence* sequence = nullptr;  // null: EndSequence was sent
-  int64_t blocks = 0;            // reserved in the verifier's ledger
+  KvShare kv;                    // at a verifier, of one that ends; a live one has its own
 };
 
 struct RoundItem {
@@ -167,11 +168,12 @@ struct Worker {
   KvBlocks reported_blocks;
 
   absl::flat_hash_map<SequenceId, Lease> leases;  // look-up; also ending ones
-  std::map<SequenceId, Sequence*> live;           // without the ending ones
+  std::map<uint64_t, Sequence*> live;             // without the ending ones, by ordinal: oldest first
   std::set<SequenceId> ending;                    // the others
 
   // Verifier.
   KvLedger ledger;
+  bool claimed = false;  // one that may not be overtaken waits for room here
   Cohort cohort;
   absl::Duration recent_round;  // smoothed, for the round's time limit
 

@@ -241,8 +241,9 @@ class Runner {
     answers->push_back(absl::StrCat(
         health.ready() ? "ready" : "not ready", health.draining ? ", draining" : "",
         health.stalled ? ", stalled" : "", core_->IsDrained() ? ", drained" : "", "; running ",
-        gauges.num_requests_running, ", waiting ", gauges.num_requests_waiting, "; blocks reserved ",
-        gauges.kv_blocks_reserved, "; degraded: ",
+        gauges.num_requests_running, ", waiting ", gauges.num_requests_waiting, "; blocks ",
+        gauges.kv_blocks_reserved, " of ", gauges.kv_blocks_total, ", preempted ",
+        counters.preemptions, "; degraded: ",
         degraded.empty() ? "no" : absl::StrJoin(degraded, " "), "; lost ", counters.workers_lost[0],
         "+", counters.workers_lost[1], ", faulty ",
         counters.workers_faulty[0] + counters.workers_faulty[1], ", stale reports ",
