@@ -1,7 +1,6 @@
 #include "workers/draft/draft_session.h"
 
 #include <algorithm>
-#include <deque>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -10,7 +9,7 @@
 #include "workers/draft/draft_sequence.h"
 #include "workers/engine/engine.h"
 #include "workers/engine/sampling/sampler.h"
-#include "workers/session/worker_hello.h"
+#include "workers/session/session_face.h"
 
 namespace mirrorsd::workers {
 namespace {
@@ -25,37 +24,30 @@ class DraftSession::State {
   State(engine::Engine* engine, DraftSessionOptions options, SessionProgress* progress)
       : engine_(engine),
         options_(std::move(options)),
-        clock_(options_.clock != nullptr ? options_.clock : &engine::MonotonicClock()),
-        limits_(CapToEngine(options_.limits, engine->info())),
-        progress_(progress),
+        face_(engine, options_.clock,
+              {.role = WorkerRole::kDraft,
+               .model_name = options_.model_name,
+               .vocabulary_fingerprint = options_.vocabulary_fingerprint,
+               .limits = options_.limits,
+               .step_times = options_.step_times},
+              progress),
         sampler_(engine->info().vocabulary_size, 1),
         batch_(&sequences_, &engine->blocks(),
                BatchLimits{
-                   .max_rows = limits_.max_rows,
+                   .max_rows = face_.limits().max_rows,
                    .max_logits_rows = engine->info().max_logits_rows,
                    .catch_up_chunk_tokens = std::max(1, options_.catch_up_chunk_tokens),
                    .context_length = engine->info().context_length,
-                   .max_depth = limits_.max_window},
+                   .max_depth = face_.limits().max_window},
                [this](DraftSequence* sequence) { Evict(sequence); }) {
     ShowProgress();
   }
 
-  Hello MakeHello(const std::string& name, const std::string& boot_id) const {
-    Hello hello = DescribeEngine(engine_->info());
-    hello.role = WorkerRole::kDraft;
-    hello.name = name;
-    hello.boot_id = boot_id;
-    if (!options_.model_name.empty()) hello.model_name = options_.model_name;
-    hello.vocabulary_fingerprint = options_.vocabulary_fingerprint;
-    hello.limits = limits_;
-    hello.blocks = CountBlocks(engine_->blocks());
-    hello.step_times = options_.step_times;
-    return hello;
-  }
+  SessionFace& face() { return face_; }
 
   void Reset() {
     sequences_.clear();
-    reports_.clear();
+    face_.DropReports();
     engine_->blocks().DropUnreferenced();
     ShowProgress();
   }
@@ -70,16 +62,7 @@ class DraftSession::State {
   bool HasWork() const;
   void Work(const Emit& emit);
 
-  StepTimes Measure() {
-    options_.step_times = workers::MeasureStepTimes(engine_, *clock_);
-    return options_.step_times;
-  }
-  void set_step_times(const StepTimes& times) { options_.step_times = times; }
-
-  void ShowProgress() {
-    progress_->SetBlocks(CountBlocks(engine_->blocks()));
-    progress_->SetNumSequences(static_cast<int64_t>(sequences_.size()));
-  }
+  void ShowProgress() { face_.ShowProgress(sequences_.size()); }
 
  private:
   DraftSequence* Find(SequenceId sequence_id) {
@@ -96,30 +79,26 @@ class DraftSession::State {
   RolloutProgress MakeProgress(const DraftSequence& sequence) const;
   void RunPass(const std::vector<BatchPart>& parts, const Emit& emit);
   void Propose(DraftSequence* sequence, absl::Span<float> row, const Emit& emit);
-  void SendReports(const Emit& emit);
 
   engine::Engine* engine_;
   DraftSessionOptions options_;
-  engine::Clock* clock_;
-  WorkerLimits limits_;
-  SessionProgress* progress_;
+  SessionFace face_;
   engine::Sampler sampler_;
   DraftSequences sequences_;
   DraftBatch batch_;
-  std::deque<WorkerReport> reports_;
 };
 
 // ---- commands -------------------------------------------------------------------------------------
 
 void DraftSession::State::Apply(StartSequence& command) {
   if (Find(command.sequence_id) != nullptr) return;
-  if (static_cast<int32_t>(sequences_.size()) >= limits_.max_sequences ||
+  if (static_cast<int32_t>(sequences_.size()) >= face_.limits().max_sequences ||
       command.prompt_length < 1 || command.total_length < command.prompt_length ||
       command.total_length > engine_->info().context_length) {
     return ReportAbsent(command.sequence_id);
   }
   DraftSequence sequence(command, &engine_->blocks());
-  sequence.last_used_ns = clock_->NowNs();
+  sequence.last_used_ns = face_.NowNs();
   Report(&sequences_.emplace(command.sequence_id, std::move(sequence)).first->second);
 }
 
@@ -138,7 +117,7 @@ void DraftSession::State::Apply(StartRollout& command) {
   }
   // The same round adds roots, of which serial rollouts follow one; an older round is late.
   if (command.round_id <= sequence->last_round_id) return;
-  const int64_t now_ns = clock_->NowNs();
+  const int64_t now_ns = face_.NowNs();
   sequence->last_used_ns = now_ns;
   for (const RolloutRoot& root : command.roots) {
     const int64_t path_length = int64_t{command.committed_length} + root.num_accepted + 1;
@@ -150,7 +129,7 @@ void DraftSession::State::Apply(StartRollout& command) {
         ActiveRollout{.round_id = command.round_id,
                       .num_accepted = root.num_accepted,
                       .root_token = *root.token,
-                      .depth = std::clamp(command.depth, 1, std::max(1, limits_.max_window)),
+                      .depth = std::clamp(command.depth, 1, std::max(1, face_.limits().max_window)),
                       .received_ns = now_ns};
     return;
   }
@@ -162,7 +141,7 @@ void DraftSession::State::Apply(StartRollout& command) {
 void DraftSession::State::RefuseRollout(const StartRollout& command) {
   for (const RolloutRoot& root : command.roots) {
     if (!root.token.has_value()) continue;
-    reports_.push_back(RolloutProgress{.sequence_id = command.sequence_id,
+    face_.Say(RolloutProgress{.sequence_id = command.sequence_id,
                                        .round_id = command.round_id,
                                        .num_accepted = root.num_accepted,
                                        .root_token = *root.token,
@@ -180,14 +159,14 @@ void DraftSession::State::Apply(EndSequence& command) {
 
 void DraftSession::State::Report(DraftSequence* sequence) {
   sequence->reported_length = sequence->acknowledged_length();
-  reports_.push_back(SequenceState{sequence->id(), sequence->state, sequence->reported_length,
-                                   CountBlocks(engine_->blocks())});
+  face_.Say(SequenceState{sequence->id(), sequence->state, sequence->reported_length,
+                                   face_.blocks()});
 }
 
 void DraftSession::State::ReportAbsent(SequenceId sequence_id) {
-  reports_.push_back(SequenceState{.sequence_id = sequence_id,
+  face_.Say(SequenceState{.sequence_id = sequence_id,
                                    .state = DraftSequenceState::kAbsent,
-                                   .blocks = CountBlocks(engine_->blocks())});
+                                   .blocks = face_.blocks()});
 }
 
 void DraftSession::State::SetState(DraftSequence* sequence, DraftSequenceState state) {
@@ -200,7 +179,7 @@ void DraftSession::State::Evict(DraftSequence* sequence) {
   if (sequence->rollout.has_value()) {
     RolloutProgress progress = MakeProgress(*sequence);
     progress.last = true;
-    reports_.push_back(std::move(progress));
+    face_.Say(std::move(progress));
     sequence->rollout.reset();
   }
   sequence->DropKv();
@@ -210,33 +189,25 @@ void DraftSession::State::Evict(DraftSequence* sequence) {
 // ---- work -----------------------------------------------------------------------------------------
 
 bool DraftSession::State::HasWork() const {
-  if (!reports_.empty()) return true;
+  if (face_.has_reports()) return true;
   for (const auto& [id, sequence] : sequences_) {
     if (sequence.rollout.has_value()) return true;
   }
-  return batch_.CanCatchUp(clock_->NowNs() - kIdleNs);
-}
-
-void DraftSession::State::SendReports(const Emit& emit) {
-  while (!reports_.empty()) {
-    WorkerReport report = std::move(reports_.front());
-    reports_.pop_front();
-    emit(std::move(report));
-  }
+  return batch_.CanCatchUp(face_.NowNs() - kIdleNs);
 }
 
 void DraftSession::State::Work(const Emit& emit) {
-  SendReports(emit);
+  face_.SendReports(emit);
   std::vector<BatchPart> parts = batch_.NextRollouts();
-  if (parts.empty()) parts = batch_.NextCatchUp(clock_->NowNs() - kIdleNs);
-  SendReports(emit);  // evictions, before what they made room for
+  if (parts.empty()) parts = batch_.NextCatchUp(face_.NowNs() - kIdleNs);
+  face_.SendReports(emit);  // evictions, before what they made room for
   if (!parts.empty()) RunPass(parts, emit);
   ShowProgress();
-  SendReports(emit);
+  face_.SendReports(emit);
 }
 
 void DraftSession::State::RunPass(const std::vector<BatchPart>& parts, const Emit& emit) {
-  const int64_t now_ns = clock_->NowNs();
+  const int64_t now_ns = face_.NowNs();
   std::vector<std::vector<TokenId>> tokens;
   tokens.reserve(parts.size());
   std::vector<engine::SequenceRows> rows;
@@ -254,7 +225,7 @@ void DraftSession::State::RunPass(const std::vector<BatchPart>& parts, const Emi
   }
   absl::StatusOr<engine::Logits> logits = engine::Logits{};
   if (!rows.empty()) logits = engine_->Run(rows);
-  progress_->CountRound();
+  face_.CountRound();
   int32_t logits_row = 0;
   for (const BatchPart& part : parts) {
     DraftSequence* sequence = part.sequence;
@@ -284,7 +255,7 @@ RolloutProgress DraftSession::State::MakeProgress(const DraftSequence& sequence)
                            .started_at_ns = rollout.started_ns};
   if (rollout.started_ns != 0) {
     progress.times.queue_ns = rollout.started_ns - rollout.received_ns;
-    progress.times.rollout_ns = clock_->NowNs() - rollout.started_ns;
+    progress.times.rollout_ns = face_.NowNs() - rollout.started_ns;
   }
   return progress;
 }
@@ -314,7 +285,7 @@ void DraftSession::State::Propose(DraftSequence* sequence, absl::Span<float> row
   emit(std::move(progress));
   if (!last) return;
   sequence->rollout.reset();
-  sequence->last_used_ns = clock_->NowNs();
+  sequence->last_used_ns = face_.NowNs();
   const bool was_ready = sequence->state == DraftSequenceState::kReady;
   sequence->state = DraftSequenceState::kReady;
   // The scheduler sends paths from what it was last told: a block's worth of staleness is cheap.
@@ -332,7 +303,7 @@ DraftSession::DraftSession(engine::Engine* engine, DraftSessionOptions options)
 DraftSession::~DraftSession() = default;
 
 Hello DraftSession::MakeHello(const std::string& name, const std::string& boot_id) const {
-  return state_->MakeHello(name, boot_id);
+  return state_->face().MakeHello(name, boot_id);
 }
 
 void DraftSession::Reset() { state_->Reset(); }
@@ -346,8 +317,10 @@ bool DraftSession::HasWork() const { return state_->HasWork(); }
 
 void DraftSession::Work(const Emit& emit) { state_->Work(emit); }
 
-StepTimes DraftSession::MeasureStepTimes() { return state_->Measure(); }
+StepTimes DraftSession::MeasureStepTimes() { return state_->face().MeasureStepTimes(); }
 
-void DraftSession::set_step_times(const StepTimes& times) { state_->set_step_times(times); }
+void DraftSession::set_step_times(const StepTimes& times) {
+  state_->face().set_step_times(times);
+}
 
 }  // namespace mirrorsd::workers
