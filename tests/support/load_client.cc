@@ -13,6 +13,8 @@
 // for the first is none); those of at least --gap-s are listed. A request older than --bound-s is
 // cancelled and told as hung.
 
+#include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -42,6 +44,8 @@ namespace mirrorsd {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr std::chrono::milliseconds kConnectTime(500);
 
 struct Settings {
   std::string server;
@@ -220,8 +224,14 @@ int Main(int argc, char** argv) {
   for (int i = 0; i < settings->num_streams; ++i) {
     streams.emplace_back([&feed, &settings] {
       // A connection for each stream, as of clients that know nothing of each other.
-      const auto stub = v1::Inference::NewStub(rpc::DialChannel(settings->server));
-      while (const auto line = feed.Take()) RunOne(stub.get(), *settings, *line);
+      const std::shared_ptr<grpc::Channel> channel = rpc::DialChannel(settings->server);
+      const auto stub = v1::Inference::NewStub(channel);
+      while (const auto line = feed.Take()) {
+        // A blocking client's connection makes progress only while somebody waits on it: calls that fail at once
+        // would leave a reconnect to gRPC's backup poller, which looks every five seconds.
+        channel->WaitForConnected(std::chrono::system_clock::now() + kConnectTime);
+        RunOne(stub.get(), *settings, *line);
+      }
     });
   }
   for (std::string line; std::getline(std::cin, line);) feed.Put(std::move(line));

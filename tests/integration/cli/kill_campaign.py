@@ -44,6 +44,8 @@ class Campaign:
         self.rng = random.Random(seed)
         self.targets = targets or list(cell.processes)
         self.kinds = kinds
+        self.absences_s = (0, 2, 8)  # at most; of a process that was killed
+        self.long_hang_share = 0.1
         self.spared = set()         # names that are stopped but never ended
         self.lock = threading.Lock()
         self.under_fault = set()    # names
@@ -99,7 +101,7 @@ class Campaign:
         process.kill()
         if is_ready:
             self._expect_degraded(process)
-        time.sleep(self.rng.choice((0, self.rng.uniform(0, 2), self.rng.uniform(2, 8))))
+        time.sleep(self.rng.uniform(0, self.rng.choice(self.absences_s)))
         process.start()
 
     def _stop(self, process):
@@ -116,7 +118,8 @@ class Campaign:
         if is_ready:
             self._expect_degraded(process)
         # Sometimes beyond the keepalive of the connections, too, which is 20 s.
-        least = self.cell.worker_timeout_s * self.rng.uniform(1.3, 2) if self.rng.random() < 0.9 else 23
+        least = (23 if self.rng.random() < self.long_hang_share else
+                 self.cell.worker_timeout_s * self.rng.uniform(1.3, 2))
         time.sleep(max(0, begun + least - monotonic()))
         process.signal(signal.SIGCONT)
 

@@ -198,8 +198,7 @@ class Load:
         if result["code"] == "CANCELLED" and cancel and len(got) >= cancel:
             self.counts["cancelled"] += 1
             return True
-        transport = result["code"] == "UNAVAILABLE" and not result["reason"]
-        if not result["retryable"] and not transport:
+        if not result["retryable"] and not self._is_expected(result):
             self._violate("not_retryable", f"request {index} failed for good", result)
             return True
         self.retried[f"{result['code']} {result['reason'] or 'no gateway'}"] += 1
@@ -208,6 +207,14 @@ class Load:
             self._violate("never", f"request {index} failed {attempt} times", result)
             return True
         return False
+
+    @staticmethod
+    def _is_expected(result):
+        """What may be tried again although the cell does not say so: where nobody was there to say it, and
+        where a request met one lost verifier after another. The cell cannot know that it was not the request's
+        fault; we do."""
+        return (result["code"] == "UNAVAILABLE" and
+                result["reason"] in ("", "VERIFIER_LOST_REPEATEDLY"))
 
     def _violate(self, kind, message, result):
         self.counts[f"violation_{kind}"] += 1
