@@ -1,16 +1,29 @@
 #pragma once
 // CHECK: for our own bugs only. Nothing that a peer, a file or a request sends may reach one; what the
 // world does wrong is an absl::Status (common/error.h). A failed CHECK prints the place, the condition
-// and the streamed message, runs the registered last words (the scheduler dumps its journal), and aborts.
-// Thread-safe.
+// and the streamed message, runs the registered last words (the scheduler dumps its ring of events), and
+// aborts. Thread-safe.
 
+#include <cstdint>
 #include <functional>
 #include <sstream>
 
 namespace mirrorsd {
 
-// Called once, from the failing thread, before the process aborts. Replaces an earlier one.
-void SetCheckFailureHandler(std::function<void()> last_words);
+// What is to be said before the process aborts, for as long as this lives: called once, from the failing
+// thread, whichever that is, the latest first. Ordinary code, not a signal handler's: it may allocate and
+// write files, but a lock that the failing thread can hold it must not wait for. A second thread that fails
+// meanwhile waits for its end; a CHECK that fails within it aborts at once.
+class LastWords {
+ public:
+  explicit LastWords(std::function<void()> words);
+  ~LastWords();
+  LastWords(const LastWords&) = delete;
+  LastWords& operator=(const LastWords&) = delete;
+
+ private:
+  const uint64_t id_;
+};
 
 namespace check_internal {
 

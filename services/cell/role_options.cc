@@ -54,6 +54,12 @@ scheduler::SchedulerServerOptions SchedulerOptions(const config::Options& option
   core.verifier_loss_timeout =
       SecondsOr(options, "verifier-loss-timeout-s", core.verifier_loss_timeout);
   core.allow_other_numerics = FlagOr(options, "allow-other-numerics", false);
+  server.journal.path = TextOr(options, "journal", "");
+  server.journal.ring_folder = TextOr(options, "journal-ring-dir", "");
+  if (options.Takes("journal-limit-mb")) {
+    server.journal.limit_bytes = options.Integer("journal-limit-mb") << 20;
+  }
+  server.journal.version = Version();
   return server;
 }
 

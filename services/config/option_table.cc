@@ -199,6 +199,15 @@ constexpr OptionSpec kTable[] = {
     {.name = "allow-other-numerics", .group = kLife, .type = kFlag,
      .programs = kServe | kScheduler,
      .help = "resume on a verifier whose results may differ in bits"},
+    {.name = "journal", .group = kLife, .metavar = "FILE", .programs = kServe | kScheduler,
+     .help = "record the scheduler's life, prompts included, for mirrorsd-replay; where FILE exists, to "
+             "FILE.1 and so on"},
+    {.name = "journal-limit-mb", .group = kLife, .metavar = "N", .type = kInteger,
+     .programs = kServe | kScheduler, .default_value = "1024",
+     .help = "size at which the journal ends, while the scheduler goes on", .min = 1, .max = 1e9},
+    {.name = "journal-ring-dir", .group = kLife, .metavar = "DIR", .programs = kServe | kScheduler,
+     .help = "where the last events are written when a CHECK fails or on SIGUSR1 (unset: TMPDIR, or "
+             "/tmp)"},
     {.name = "log-level", .group = kLife, .metavar = "LEVEL", .programs = kEveryProgram,
      .help = "debug, info, warning, error or off (unset: info for servers, else error)",
      .choices = "debug|info|warning|error|off"},

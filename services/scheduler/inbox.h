@@ -8,6 +8,7 @@
 #include "common/ids.h"
 #include "common/worker_messages.h"
 #include "scheduler/core/events.h"
+#include "services/rpc/attach_server.h"
 #include "services/wire/cell_description.h"
 
 namespace mirrorsd::scheduler {
@@ -17,6 +18,7 @@ struct WorkerBatch {
   ConnectionId connection = 0;
   Fence fence;
   std::vector<WorkerReport> reports;
+  rpc::Receipt receipt;  // let go of with the batch
 };
 
 struct DescribeAsked {

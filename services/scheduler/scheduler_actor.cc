@@ -19,6 +19,7 @@ size_t ControlReserve(const SchedulerServerOptions& options) {
 }  // namespace
 
 SchedulerActor::SchedulerActor(const SchedulerServerOptions& options,
+                               std::unique_ptr<journal::Recorder> recorder,
                                std::function<void(bool)> on_ready)
     : scheduler_epoch_(options.core.scheduler_epoch),
       speculation_(options.core.speculation),
@@ -26,6 +27,7 @@ SchedulerActor::SchedulerActor(const SchedulerServerOptions& options,
       report_interval_(options.report_interval),
       observer_(options.observer),
       on_ready_(std::move(on_ready)),
+      recorder_(std::move(recorder)),
       core_(options.core),
       attach_(this, options.attach),
       submit_(this, options.submit),
@@ -46,7 +48,11 @@ void SchedulerActor::Start() {
             }
             AfterStep(now);
           },
-      .on_stop = [this] { Report(); },
+      .on_stop =
+          [this] {
+            Report();
+            recorder_->Stop();
+          },
   });
 }
 
@@ -66,8 +72,8 @@ bool SchedulerActor::OnHello(ConnectionId connection, Hello hello) {
 }
 
 bool SchedulerActor::OnReports(ConnectionId connection, Fence fence,
-                               std::vector<WorkerReport> reports) {
-  return actor_.Push(WorkerBatch{connection, fence, std::move(reports)});
+                               std::vector<WorkerReport> reports, rpc::Receipt receipt) {
+  return actor_.Push(WorkerBatch{connection, fence, std::move(reports), std::move(receipt)});
 }
 
 void SchedulerActor::OnDetached(ConnectionId connection, const std::string& reason) {
@@ -104,7 +110,7 @@ void SchedulerActor::Take(Inbound&& inbound) {
 }
 
 // The core takes one sequence's item at a time.
-void SchedulerActor::TakeBatch(WorkerBatch&& batch) {
+void SchedulerActor::TakeBatch(WorkerBatch batch) {
   const auto step = [&](ReportItem item) {
     Step(WorkerReported{batch.connection, batch.fence, std::move(item)});
   };
@@ -132,7 +138,10 @@ void SchedulerActor::TakeBatch(WorkerBatch&& batch) {
 // The one place that every (now, event) passes on its way into the core.
 void SchedulerActor::Step(const Event& event) {
   fleet_.Watch(event);
+  recorder_->Record(now_, event);
+  const size_t before = actions_.size();
   core_.Step(now_, event, &actions_);
+  recorder_->RecordActions(absl::MakeConstSpan(actions_).subspan(before));
 }
 
 // Workers first: a round must not wait while tokens are written to many clients. The order of what goes to

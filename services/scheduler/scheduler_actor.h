@@ -14,6 +14,7 @@
 
 #include "absl/time/time.h"
 #include "scheduler/core/core.h"
+#include "services/journal/recorder.h"
 #include "services/rpc/attach_server.h"
 #include "services/rpc/submit_server.h"
 #include "services/runtime/actor.h"
@@ -25,8 +26,9 @@ namespace mirrorsd::scheduler {
 
 class SchedulerActor final : public rpc::AttachHandler, public rpc::SubmitHandler {
  public:
-  // `on_ready` is called on the actor's thread when readiness changes.
-  SchedulerActor(const SchedulerServerOptions& options, std::function<void(bool)> on_ready);
+  // `on_ready` is called on the actor's thread when readiness changes. `recorder` is of options.core.
+  SchedulerActor(const SchedulerServerOptions& options,
+                 std::unique_ptr<journal::Recorder> recorder, std::function<void(bool)> on_ready);
   ~SchedulerActor() override;
 
   rpc::AttachServer& attach() { return attach_; }
@@ -37,10 +39,11 @@ class SchedulerActor final : public rpc::AttachHandler, public rpc::SubmitHandle
   void Drain();
   bool WaitUntilDrained(absl::Duration timeout);
   bool ready() const { return ready_.load(); }
+  journal::Recorder& recorder() { return *recorder_; }
 
   bool OnHello(ConnectionId connection, Hello hello) override;
   bool OnReports(ConnectionId connection, Fence fence,
-                 std::vector<WorkerReport> reports) override;
+                 std::vector<WorkerReport> reports, rpc::Receipt receipt) override;
   void OnDetached(ConnectionId connection, const std::string& reason) override;
   bool OnSubmit(ConnectionId stream, SubmitRequest request) override;
   void OnCancelled(ConnectionId stream) override;
@@ -48,7 +51,7 @@ class SchedulerActor final : public rpc::AttachHandler, public rpc::SubmitHandle
 
  private:
   void Take(Inbound&& inbound);
-  void TakeBatch(WorkerBatch&& batch);
+  void TakeBatch(WorkerBatch batch);
   void Step(const Event& event);
   void Perform();
   void PerformForWorkers(std::vector<ConnectionId>* queue_full);
@@ -65,6 +68,7 @@ class SchedulerActor final : public rpc::AttachHandler, public rpc::SubmitHandle
   const std::function<void(bool)> on_ready_;
 
   // The actor's own.
+  const std::unique_ptr<journal::Recorder> recorder_;
   Core core_;
   FleetView fleet_;
   absl::Time now_;

@@ -40,8 +40,8 @@ void EnableStandardServices() {
 
 class SchedulerServer::State {
  public:
-  explicit State(const SchedulerServerOptions& options)
-      : actor_(options, [this](bool ready) { TellHealth(ready); }) {}
+  State(const SchedulerServerOptions& options, std::unique_ptr<journal::Recorder> recorder)
+      : actor_(options, std::move(recorder), [this](bool ready) { TellHealth(ready); }) {}
 
   ~State() { Stop(); }
 
@@ -117,7 +117,9 @@ absl::StatusOr<std::unique_ptr<SchedulerServer>> SchedulerServer::Start(
   if (options.core.policies.empty()) {
     options.core.policies.assign(Policies().begin(), Policies().end());
   }
-  auto state = std::make_unique<State>(options);
+  auto recorder = journal::Recorder::Create(options.core, options.journal);
+  if (!recorder.ok()) return recorder.status();
+  auto state = std::make_unique<State>(options, *std::move(recorder));
   if (absl::Status status = state->Start(options.listen_addresses); !status.ok()) return status;
   return std::unique_ptr<SchedulerServer>(new SchedulerServer(std::move(state)));
 }
@@ -142,6 +144,12 @@ absl::StatusOr<CellDescription> SchedulerServer::Describe(absl::Duration timeout
 }
 
 bool SchedulerServer::ready() const { return state_->actor().ready(); }
+
+std::string SchedulerServer::journal_path() const { return state_->actor().recorder().path(); }
+
+absl::StatusOr<std::string> SchedulerServer::DumpRing(const std::string& reason) {
+  return state_->actor().recorder().DumpRing(reason);
+}
 
 void SchedulerServer::Drain() { state_->actor().Drain(); }
 

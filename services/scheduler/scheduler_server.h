@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "scheduler/core/core.h"
+#include "services/journal/recorder.h"
 #include "services/rpc/attach_server.h"
 #include "services/rpc/submit_server.h"
 #include "services/wire/cell_description.h"
@@ -47,11 +48,12 @@ struct SchedulerServerOptions {
   size_t mailbox_capacity = 65536;  // messages: one stream's message is one
   absl::Duration report_interval = absl::Milliseconds(50);
   SchedulerObserver* observer = nullptr;  // outlives the server
+  journal::RecorderOptions journal;
 };
 
 class SchedulerServer {
  public:
-  // Errors: INVALID_FIELD("listen_addresses[i]") where an address cannot be had.
+  // Errors: INVALID_FIELD("listen_addresses[i]") where an address cannot be had; BAD_FILE for the journal.
   static absl::StatusOr<std::unique_ptr<SchedulerServer>> Start(SchedulerServerOptions options);
   ~SchedulerServer();  // stops
   SchedulerServer(const SchedulerServer&) = delete;
@@ -65,6 +67,11 @@ class SchedulerServer {
   absl::StatusOr<CellDescription> Describe(absl::Duration timeout);
   // As last told to the health service.
   bool ready() const;
+
+  // Where the journal goes; empty without one.
+  std::string journal_path() const;
+  // The last events, for stories (services/journal/recorder.h): the path of a new file.
+  absl::StatusOr<std::string> DumpRing(const std::string& reason);
 
   // Not ready, no new requests; live ones go on.
   void Drain();

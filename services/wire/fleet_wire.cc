@@ -28,49 +28,6 @@ void ParseHelloNumbers(const pb::Hello& message, const Field& field, Checks* che
   checks->NotNegative(Field(field, "process_id"), message.process_id());
 }
 
-void ParseHello(const pb::Hello& message, const Field& field, Checks* checks, Hello* hello) {
-  checks->InRange(Field(field, "role"), message.role(), pb::WORKER_ROLE_VERIFIER,
-                  pb::WORKER_ROLE_DRAFT);
-  checks->Bytes(Field(field, "name"), message.name(), 0, kMaxNameBytes);
-  checks->Bytes(Field(field, "boot_id"), message.boot_id(), 0, kMaxNameBytes);
-  checks->Bytes(Field(field, "model_name"), message.model_name(), 0, kMaxNameBytes);
-  checks->Bytes(Field(field, "model_fingerprint"), message.model_fingerprint(), 0, kMaxNameBytes);
-  checks->Bytes(Field(field, "vocabulary_fingerprint"), message.vocabulary_fingerprint(), 0,
-                kMaxNameBytes);
-  checks->Bytes(Field(field, "numerics_id"), message.numerics_id(), 0, kMaxNameBytes);
-  hello->schema_revision = message.schema_revision();
-  if (!checks->ok()) return;
-  hello->role = static_cast<WorkerRole>(message.role());
-  hello->name = message.name();
-  hello->boot_id = message.boot_id();
-  hello->model_name = message.model_name();
-  hello->model_fingerprint = message.model_fingerprint();
-  hello->vocabulary_fingerprint = message.vocabulary_fingerprint();
-  hello->numerics_id = message.numerics_id();
-  if (message.schema_revision() != kSchemaRevision) return;  // its other fields may mean anything
-
-  ParseHelloNumbers(message, field, checks);
-  Parse(message.blocks(), Field(field, "blocks"), checks, &hello->blocks);
-  hello->context_length = message.context_length();
-  hello->vocabulary_size = message.vocabulary_size();
-  hello->num_layers = message.num_layers();
-  hello->kv_block_tokens = message.kv_block_tokens();
-  hello->limits = {.max_sequences = message.limits().max_sequences(),
-                   .max_rows = message.limits().max_rows(),
-                   .max_window = message.limits().max_window()};
-  hello->step_times = {message.step_times().base_ns(), message.step_times().per_row_ns()};
-  hello->process_id = message.process_id();
-}
-
-void ParseHeartbeat(const pb::Heartbeat& message, const Field& field, Checks* checks,
-                    Heartbeat* heartbeat) {
-  checks->NotNegative(Field(field, "sent_at_ns"), message.sent_at_ns());
-  checks->NotNegative(Field(field, "num_rounds_done"), message.num_rounds_done());
-  heartbeat->sent_at_ns = message.sent_at_ns();
-  heartbeat->num_rounds_done = message.num_rounds_done();
-  Parse(message.blocks(), Field(field, "blocks"), checks, &heartbeat->blocks);
-}
-
 // Parses one alternative of a oneof into a variant.
 template <typename T, typename Message, typename Variant>
 void ParseAs(const Message& message, const Field& parent, const char* name, Checks* checks,
@@ -83,8 +40,7 @@ void ParseReport(const pb::WorkerReport& message, const Field& field, Checks* ch
   using Case = pb::WorkerReport;
   switch (message.payload_case()) {
     case Case::kHeartbeat:
-      return ParseHeartbeat(message.heartbeat(), Field(field, "heartbeat"), checks,
-                            &report->emplace<Heartbeat>());
+      return ParseAs<Heartbeat>(message.heartbeat(), field, "heartbeat", checks, report);
     case Case::kDrain:
       report->emplace<Drain>();
       return;
@@ -137,13 +93,56 @@ void ParseCommand(const pb::WorkerCommand& message, const Field& field, Checks* 
 
 }  // namespace
 
+void Parse(const pb::Hello& message, const Field& field, Checks* checks, Hello* hello) {
+  checks->InRange(Field(field, "role"), message.role(), pb::WORKER_ROLE_VERIFIER,
+                  pb::WORKER_ROLE_DRAFT);
+  checks->Bytes(Field(field, "name"), message.name(), 0, kMaxNameBytes);
+  checks->Bytes(Field(field, "boot_id"), message.boot_id(), 0, kMaxNameBytes);
+  checks->Bytes(Field(field, "model_name"), message.model_name(), 0, kMaxNameBytes);
+  checks->Bytes(Field(field, "model_fingerprint"), message.model_fingerprint(), 0, kMaxNameBytes);
+  checks->Bytes(Field(field, "vocabulary_fingerprint"), message.vocabulary_fingerprint(), 0,
+                kMaxNameBytes);
+  checks->Bytes(Field(field, "numerics_id"), message.numerics_id(), 0, kMaxNameBytes);
+  hello->schema_revision = message.schema_revision();
+  if (!checks->ok()) return;
+  hello->role = static_cast<WorkerRole>(message.role());
+  hello->name = message.name();
+  hello->boot_id = message.boot_id();
+  hello->model_name = message.model_name();
+  hello->model_fingerprint = message.model_fingerprint();
+  hello->vocabulary_fingerprint = message.vocabulary_fingerprint();
+  hello->numerics_id = message.numerics_id();
+  if (message.schema_revision() != kSchemaRevision) return;  // its other fields may mean anything
+
+  ParseHelloNumbers(message, field, checks);
+  Parse(message.blocks(), Field(field, "blocks"), checks, &hello->blocks);
+  hello->context_length = message.context_length();
+  hello->vocabulary_size = message.vocabulary_size();
+  hello->num_layers = message.num_layers();
+  hello->kv_block_tokens = message.kv_block_tokens();
+  hello->limits = {.max_sequences = message.limits().max_sequences(),
+                   .max_rows = message.limits().max_rows(),
+                   .max_window = message.limits().max_window()};
+  hello->step_times = {message.step_times().base_ns(), message.step_times().per_row_ns()};
+  hello->process_id = message.process_id();
+}
+
+void Parse(const pb::Heartbeat& message, const Field& field, Checks* checks,
+           Heartbeat* heartbeat) {
+  checks->NotNegative(Field(field, "sent_at_ns"), message.sent_at_ns());
+  checks->NotNegative(Field(field, "num_rounds_done"), message.num_rounds_done());
+  heartbeat->sent_at_ns = message.sent_at_ns();
+  heartbeat->num_rounds_done = message.num_rounds_done();
+  Parse(message.blocks(), Field(field, "blocks"), checks, &heartbeat->blocks);
+}
+
 absl::StatusOr<FromWorker> Parse(const pb::WorkerMessage& message) {
   Checks checks;
   const Field root("");
   FromWorker out{.fence = {message.scheduler_epoch(), message.incarnation()}};
   if (message.has_hello()) {
     checks.Count(Field(root, "reports"), message.reports_size(), 0, 0);
-    ParseHello(message.hello(), Field(root, "hello"), &checks, &out.content.emplace<Hello>());
+    Parse(message.hello(), Field(root, "hello"), &checks, &out.content.emplace<Hello>());
   } else {
     checks.Count(Field(root, "reports"), message.reports_size(), 0, kMaxBatchEntries);
     if (!checks.ok()) return checks.status();
@@ -214,6 +213,12 @@ void Write(const Hello& hello, pb::Hello* message) {
   message->set_process_id(hello.process_id);
 }
 
+void Write(const Heartbeat& heartbeat, pb::Heartbeat* message) {
+  message->set_sent_at_ns(heartbeat.sent_at_ns);
+  message->set_num_rounds_done(heartbeat.num_rounds_done);
+  Write(heartbeat.blocks, message->mutable_blocks());
+}
+
 void Write(const Welcome& welcome, pb::Welcome* message) {
   message->set_scheduler_epoch(welcome.scheduler_epoch);
   message->set_incarnation(welcome.incarnation);
@@ -228,12 +233,7 @@ void Write(const Refused& refused, pb::Refused* message) {
 void Write(const WorkerReport& report, pb::WorkerReport* message) {
   struct Writer {
     pb::WorkerReport* out;
-    void operator()(const Heartbeat& heartbeat) {
-      auto* to = out->mutable_heartbeat();
-      to->set_sent_at_ns(heartbeat.sent_at_ns);
-      to->set_num_rounds_done(heartbeat.num_rounds_done);
-      Write(heartbeat.blocks, to->mutable_blocks());
-    }
+    void operator()(const Heartbeat& x) { Write(x, out->mutable_heartbeat()); }
     void operator()(const Drain&) { out->mutable_drain(); }
     void operator()(const SequenceStarted& x) { Write(x, out->mutable_sequence_started()); }
     void operator()(const EarlyExitReported& x) { Write(x, out->mutable_early_exit_reported()); }

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "common/worker_messages.h"
 #include "mirrorsd/internal/v1/fleet.pb.h"
+#include "services/wire/field_check.h"
 
 namespace mirrorsd::wire {
 
@@ -29,7 +30,13 @@ struct FromScheduler {
 absl::StatusOr<FromWorker> Parse(const internal::v1::WorkerMessage& message);
 absl::StatusOr<FromScheduler> Parse(const internal::v1::SchedulerMessage& message);
 
+// The parts of these, as the journal keeps them.
+void Parse(const internal::v1::Hello& message, const Field& field, Checks* checks, Hello* hello);
+void Parse(const internal::v1::Heartbeat& message, const Field& field, Checks* checks,
+           Heartbeat* heartbeat);
+
 void Write(const Hello& hello, internal::v1::Hello* message);
+void Write(const Heartbeat& heartbeat, internal::v1::Heartbeat* message);
 void Write(const Welcome& welcome, internal::v1::Welcome* message);
 void Write(const Refused& refused, internal::v1::Refused* message);
 void Write(const WorkerReport& report, internal::v1::WorkerReport* message);

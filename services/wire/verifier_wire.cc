@@ -39,28 +39,6 @@ void ParseItem(const pb::VerifyItem& message, const Field& field, Checks* checks
   }
 }
 
-void ParseTimes(const pb::VerifierPhaseTimes& message, const Field& field, Checks* checks,
-                VerifierPhaseTimes* times) {
-  checks->NotNegative(Field(field, "queue_ns"), message.queue_ns());
-  checks->NotNegative(Field(field, "prefix_ns"), message.prefix_ns());
-  checks->NotNegative(Field(field, "exit_head_ns"), message.exit_head_ns());
-  checks->NotNegative(Field(field, "suffix_ns"), message.suffix_ns());
-  checks->NotNegative(Field(field, "sample_ns"), message.sample_ns());
-  *times = {.queue_ns = message.queue_ns(),
-            .prefix_ns = message.prefix_ns(),
-            .exit_head_ns = message.exit_head_ns(),
-            .suffix_ns = message.suffix_ns(),
-            .sample_ns = message.sample_ns()};
-}
-
-void WriteTimes(const VerifierPhaseTimes& times, pb::VerifierPhaseTimes* message) {
-  message->set_queue_ns(times.queue_ns);
-  message->set_prefix_ns(times.prefix_ns);
-  message->set_exit_head_ns(times.exit_head_ns);
-  message->set_suffix_ns(times.suffix_ns);
-  message->set_sample_ns(times.sample_ns);
-}
-
 void ParseRow(const pb::EarlyExitRow& message, const Field& field, bool is_last, Checks* checks,
               EarlyExitRow* row) {
   const Field drafted_score(field, "drafted_score");
@@ -82,8 +60,24 @@ void ParseRow(const pb::EarlyExitRow& message, const Field& field, bool is_last,
   }
 }
 
-void ParseDoneItem(const pb::VerifyItemDone& message, const Field& field, Checks* checks,
-                   VerifyItemDone* item) {
+}  // namespace
+
+void Parse(const pb::VerifierPhaseTimes& message, const Field& field, Checks* checks,
+           VerifierPhaseTimes* times) {
+  checks->NotNegative(Field(field, "queue_ns"), message.queue_ns());
+  checks->NotNegative(Field(field, "prefix_ns"), message.prefix_ns());
+  checks->NotNegative(Field(field, "exit_head_ns"), message.exit_head_ns());
+  checks->NotNegative(Field(field, "suffix_ns"), message.suffix_ns());
+  checks->NotNegative(Field(field, "sample_ns"), message.sample_ns());
+  *times = {.queue_ns = message.queue_ns(),
+            .prefix_ns = message.prefix_ns(),
+            .exit_head_ns = message.exit_head_ns(),
+            .suffix_ns = message.suffix_ns(),
+            .sample_ns = message.sample_ns()};
+}
+
+void Parse(const pb::VerifyItemDone& message, const Field& field, Checks* checks,
+           VerifyItemDone* item) {
   checks->InRange(Field(field, "kv_length"), message.kv_length(), 0, kMaxContextTokens);
   checks->InRange(Field(field, "num_accepted"), message.num_accepted(), 0, kMaxWindowTokens);
   item->sequence_id = message.sequence_id();
@@ -101,7 +95,17 @@ void ParseDoneItem(const pb::VerifyItemDone& message, const Field& field, Checks
   CheckLogprobs(message.logprobs(), Field(field, "logprobs"), kMaxWindowTokens + 1, checks);
 }
 
-}  // namespace
+void Parse(const pb::EarlyExitItem& message, const Field& field, Checks* checks,
+           EarlyExitItem* item) {
+  checks->Count(Field(field, "rows"), message.rows_size(), 1, kMaxWindowTokens + 1);
+  if (!checks->ok()) return;
+  item->sequence_id = message.sequence_id();
+  item->rows.resize(message.rows_size());
+  for (int r = 0; r < message.rows_size() && checks->ok(); ++r) {
+    ParseRow(message.rows(r), Field(field, "rows", r), r + 1 == message.rows_size(), checks,
+             &item->rows[r]);
+  }
+}
 
 void Parse(const pb::SequenceStarted& message, const Field& field, Checks* checks,
            SequenceStarted* started) {
@@ -124,36 +128,27 @@ void Parse(const pb::EarlyExitReported& message, const Field& field, Checks* che
            EarlyExitReported* reported) {
   checks->NotNegative(Field(field, "sent_at_ns"), message.sent_at_ns());
   checks->Count(Field(field, "items"), message.items_size(), 1, kMaxRoundItems);
-  ParseTimes(message.times(), Field(field, "times"), checks, &reported->times);
+  Parse(message.times(), Field(field, "times"), checks, &reported->times);
   if (!checks->ok()) return;
   reported->round_id = message.round_id();
   reported->sent_at_ns = message.sent_at_ns();
   reported->items.resize(message.items_size());
   for (int i = 0; i < message.items_size() && checks->ok(); ++i) {
-    const pb::EarlyExitItem& item = message.items(i);
-    const Field item_field(field, "items", i);
-    checks->Count(Field(item_field, "rows"), item.rows_size(), 1, kMaxWindowTokens + 1);
-    if (!checks->ok()) return;
-    reported->items[i].sequence_id = item.sequence_id();
-    reported->items[i].rows.resize(item.rows_size());
-    for (int r = 0; r < item.rows_size() && checks->ok(); ++r) {
-      ParseRow(item.rows(r), Field(item_field, "rows", r), r + 1 == item.rows_size(), checks,
-               &reported->items[i].rows[r]);
-    }
+    Parse(message.items(i), Field(field, "items", i), checks, &reported->items[i]);
   }
 }
 
 void Parse(const pb::VerifyDone& message, const Field& field, Checks* checks, VerifyDone* done) {
   checks->NotNegative(Field(field, "sent_at_ns"), message.sent_at_ns());
   checks->Count(Field(field, "items"), message.items_size(), 1, kMaxRoundItems);
-  ParseTimes(message.times(), Field(field, "times"), checks, &done->times);
+  Parse(message.times(), Field(field, "times"), checks, &done->times);
   Parse(message.blocks(), Field(field, "blocks"), checks, &done->blocks);
   if (!checks->ok()) return;
   done->round_id = message.round_id();
   done->sent_at_ns = message.sent_at_ns();
   done->items.resize(message.items_size());
   for (int i = 0; i < message.items_size() && checks->ok(); ++i) {
-    ParseDoneItem(message.items(i), Field(field, "items", i), checks, &done->items[i]);
+    Parse(message.items(i), Field(field, "items", i), checks, &done->items[i]);
   }
 }
 
@@ -184,38 +179,48 @@ void Write(const StartVerify& start, pb::StartVerify* message) {
   }
 }
 
+void Write(const VerifierPhaseTimes& times, pb::VerifierPhaseTimes* message) {
+  message->set_queue_ns(times.queue_ns);
+  message->set_prefix_ns(times.prefix_ns);
+  message->set_exit_head_ns(times.exit_head_ns);
+  message->set_suffix_ns(times.suffix_ns);
+  message->set_sample_ns(times.sample_ns);
+}
+
+void Write(const EarlyExitItem& item, pb::EarlyExitItem* message) {
+  message->set_sequence_id(item.sequence_id);
+  for (const EarlyExitRow& row : item.rows) {
+    pb::EarlyExitRow* out_row = message->add_rows();
+    if (row.drafted_score.has_value()) out_row->set_drafted_score(*row.drafted_score);
+    for (const Candidate& candidate : row.candidates) {
+      pb::Candidate* out_candidate = out_row->add_candidates();
+      out_candidate->set_token(candidate.token);
+      out_candidate->set_score(candidate.score);
+    }
+  }
+}
+
+void Write(const VerifyItemDone& item, pb::VerifyItemDone* message) {
+  message->set_sequence_id(item.sequence_id);
+  message->set_kv_length(item.kv_length);
+  message->set_num_accepted(item.num_accepted);
+  if (item.correction_token.has_value()) message->set_correction_token(*item.correction_token);
+  if (item.error.has_value()) Write(*item.error, message->mutable_error());
+}
+
 void Write(const EarlyExitReported& reported, pb::EarlyExitReported* message) {
   message->set_round_id(reported.round_id);
   message->set_sent_at_ns(reported.sent_at_ns);
-  WriteTimes(reported.times, message->mutable_times());
-  for (const EarlyExitItem& item : reported.items) {
-    pb::EarlyExitItem* out = message->add_items();
-    out->set_sequence_id(item.sequence_id);
-    for (const EarlyExitRow& row : item.rows) {
-      pb::EarlyExitRow* out_row = out->add_rows();
-      if (row.drafted_score.has_value()) out_row->set_drafted_score(*row.drafted_score);
-      for (const Candidate& candidate : row.candidates) {
-        pb::Candidate* out_candidate = out_row->add_candidates();
-        out_candidate->set_token(candidate.token);
-        out_candidate->set_score(candidate.score);
-      }
-    }
-  }
+  Write(reported.times, message->mutable_times());
+  for (const EarlyExitItem& item : reported.items) Write(item, message->add_items());
 }
 
 void Write(const VerifyDone& done, pb::VerifyDone* message) {
   message->set_round_id(done.round_id);
   message->set_sent_at_ns(done.sent_at_ns);
-  WriteTimes(done.times, message->mutable_times());
+  Write(done.times, message->mutable_times());
   Write(done.blocks, message->mutable_blocks());
-  for (const VerifyItemDone& item : done.items) {
-    pb::VerifyItemDone* out = message->add_items();
-    out->set_sequence_id(item.sequence_id);
-    out->set_kv_length(item.kv_length);
-    out->set_num_accepted(item.num_accepted);
-    if (item.correction_token.has_value()) out->set_correction_token(*item.correction_token);
-    if (item.error.has_value()) Write(*item.error, out->mutable_error());
-  }
+  for (const VerifyItemDone& item : done.items) Write(item, message->add_items());
 }
 
 void Write(const SequenceEnded& ended, pb::SequenceEnded* message) {

@@ -19,11 +19,21 @@ void Parse(const internal::v1::VerifyDone& message, const Field& field, Checks* 
            VerifyDone* done);
 void Parse(const internal::v1::SequenceEnded& message, const Field& field, Checks* checks,
            SequenceEnded* ended);
+// The parts of these, as the journal keeps them.
+void Parse(const internal::v1::EarlyExitItem& message, const Field& field, Checks* checks,
+           EarlyExitItem* item);
+void Parse(const internal::v1::VerifyItemDone& message, const Field& field, Checks* checks,
+           VerifyItemDone* item);
+void Parse(const internal::v1::VerifierPhaseTimes& message, const Field& field, Checks* checks,
+           VerifierPhaseTimes* times);
 
 void Write(const SequenceStarted& started, internal::v1::SequenceStarted* message);
 void Write(const StartVerify& start, internal::v1::StartVerify* message);
 void Write(const EarlyExitReported& reported, internal::v1::EarlyExitReported* message);
 void Write(const VerifyDone& done, internal::v1::VerifyDone* message);
 void Write(const SequenceEnded& ended, internal::v1::SequenceEnded* message);
+void Write(const EarlyExitItem& item, internal::v1::EarlyExitItem* message);
+void Write(const VerifyItemDone& item, internal::v1::VerifyItemDone* message);
+void Write(const VerifierPhaseTimes& times, internal::v1::VerifierPhaseTimes* message);
 
 }  // namespace mirrorsd::wire

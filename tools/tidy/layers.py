@@ -34,7 +34,8 @@ MAY_INCLUDE = {
     "services/telemetry": COMMON,
     "services/config": COMMON,
     "services/text": COMMON,
-    "services/wire": COMMON + ["proto", "scheduler/core"],  # the journal keeps the core's events
+    "services/wire": COMMON + ["proto"],
+    "services/wire/journal": COMMON + ["proto", "services/wire", "scheduler/core"],
     "services/journal": COMMON + ["proto", "services/wire", "services/telemetry", "scheduler"],
     "services/rpc": RPC,
     "services/http": COMMON + ["services/runtime"],

@@ -1,5 +1,9 @@
 #include "common/error.h"
 
+#include <atomic>
+#include <chrono>
+#include <thread>
+
 #include "common/check.h"
 #include "gtest/gtest.h"
 
@@ -36,10 +40,36 @@ TEST(ErrorTest, AnySeparatorInTheTextIsHarmless) {
 TEST(CheckDeathTest, PrintsConditionMessageAndLastWords) {
   EXPECT_DEATH(
       {
-        SetCheckFailureHandler([] { fprintf(stderr, "last words"); });
+        const LastWords earlier([] { fprintf(stderr, "words"); });
+        const LastWords later([] { fprintf(stderr, "last "); });
+        { const LastWords gone([] { fprintf(stderr, "not "); }); }
         CHECK_EQ(1, 2) << "one is " << 1;
       },
       "CHECK failed: \\(1\\) == \\(2\\) one is 1\nlast words");
+}
+
+TEST(CheckDeathTest, FailingWithinTheLastWordsAborts) {
+  EXPECT_DEATH(
+      {
+        const LastWords words([] { CHECK(false) << "second"; });
+        CHECK(false) << "first";
+      },
+      "first\n.*second");
+}
+
+TEST(CheckDeathTest, LastWordsAreSaidOnceHoweverManyThreadsFail) {
+  EXPECT_DEATH(
+      {
+        std::atomic<int> times{0};
+        const LastWords words([&times] {
+          std::this_thread::sleep_for(std::chrono::milliseconds(50));
+          fprintf(stderr, "said %d times.", ++times);
+        });
+        std::thread other([] { CHECK(false) << "other"; });
+        CHECK(false) << "own";
+        other.join();
+      },
+      "said 1 times.$");
 }
 
 }  // namespace
