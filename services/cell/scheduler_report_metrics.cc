@@ -48,6 +48,7 @@ void SchedulerReportMetrics::ShowCounters(const scheduler::CoreCounters& counter
         .AdvanceTo(total(counters.accepted_per_position[i]));
   }
   metrics_.fallback_rounds.With({{"kind", "empty"}}).AdvanceTo(total(counters.empty_windows));
+  metrics_.num_preemptions.AdvanceTo(total(counters.preemptions));
   metrics_.prefix_cache_queries.AdvanceTo(total(counters.prefix_cache_queries));
   metrics_.prefix_cache_hits.AdvanceTo(total(counters.prefix_cache_hits));
   for (int i = 0; i < scheduler::kNumRejectReasons; ++i) {

@@ -37,7 +37,9 @@ SchedulerMetrics::SchedulerMetrics(MetricRegistry* registry) {
   num_requests_running = gauge("num_requests_running", "Requests that a verifier works on.");
   num_requests_waiting = gauge("num_requests_waiting", "Requests that wait for admission.");
   kv_cache_usage_ratio =
-      gauge("kv_cache_usage_ratio", "Referenced KV blocks of the verifiers over all, 0 to 1.");
+      gauge("kv_cache_usage_ratio", "KV blocks of the verifiers in use over all, 0 to 1.");
+  num_preemptions = counter("num_preemptions_total",
+                            "Sequences that gave up their KV blocks, to be computed again later.");
   prefix_cache_queries =
       counter("prefix_cache_queries_total", "Prompt tokens looked up in the prefix cache.");
   prefix_cache_hits = counter("prefix_cache_hits_total", "Prompt tokens found in the prefix cache.");

@@ -21,7 +21,8 @@ struct SchedulerMetrics {
   Histogram request_queue_time_seconds;
   Gauge num_requests_running;
   Gauge num_requests_waiting;
-  Gauge kv_cache_usage_ratio;                 // referenced blocks / all, over the attached verifiers
+  Gauge kv_cache_usage_ratio;                 // blocks in use / all, over the attached verifiers
+  Counter num_preemptions;                    // sequences that gave up their blocks to older ones
   Counter prefix_cache_queries;               // prompt tokens looked up
   Counter prefix_cache_hits;                  // of these, found
   CounterFamily requests_rejected;            // reason
