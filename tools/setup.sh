@@ -9,7 +9,8 @@ packages=(
   libgrpc++-dev protobuf-compiler-grpc libprotobuf-dev protobuf-compiler libabsl-dev
   prometheus-cpp-dev nlohmann-json3-dev libyaml-cpp-dev libcli11-dev libspdlog-dev libhwy-dev
 )
-test_packages=(libgtest-dev libgmock-dev libbenchmark-dev clang-16 libclang-rt-16-dev prometheus)
+test_packages=(libgtest-dev libgmock-dev libbenchmark-dev clang-16 libclang-rt-16-dev prometheus
+  iproute2 nftables)
 
 . /etc/os-release 2>/dev/null || ID=unknown
 case "${ID:-}:${VERSION_ID:-}" in

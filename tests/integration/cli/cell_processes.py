@@ -33,12 +33,24 @@ def free_port():
                 continue
 
 
+class LocalHost:
+    """Where a process runs: here. network.Host is another one."""
+
+    address = "127.0.0.1"
+    prefix = ()  # of a command that is to run there
+
+    @staticmethod
+    def call(function):
+        """What `function` yields over there."""
+        return function()
+
+
 class Process:
     """One role: how it is started, and the life that runs now."""
 
-    def __init__(self, name, role, arguments, http, log_folder, prefix=()):
-        self.name, self.role, self.http = name, role, http
-        self.command = [*prefix, program(f"mirrorsd-{role}"), *map(str, arguments)]
+    def __init__(self, name, role, arguments, http, log_folder, host=LocalHost()):
+        self.name, self.role, self.http, self.host = name, role, http, host
+        self.command = [*host.prefix, program(f"mirrorsd-{role}"), *map(str, arguments)]
         self.log_path = os.path.join(log_folder, f"{name}.log")
         self.life = None
         self.num_lives = 0
@@ -72,6 +84,9 @@ class Process:
 
     def fetch(self, path, timeout=5):
         """(status, body); status 0 where nobody answers."""
+        return self.host.call(lambda: self._fetch(path, timeout))
+
+    def _fetch(self, path, timeout):
         try:
             with urllib.request.urlopen(f"http://{self.http}{path}", timeout=timeout) as answer:
                 return answer.status, answer.read().decode()
@@ -114,35 +129,40 @@ class Cell:
     """Gateway, scheduler, and some workers of either kind."""
 
     def __init__(self, log_folder, target, draft, num_verifiers=2, num_drafts=2,
-                 worker_timeout_s=5, drain_timeout_s=5, verifier_loss_timeout_s=60):
-        ports = {name: free_port() for name in ("grpc", GATEWAY, SCHEDULER, "listen")}
-        listen = f"127.0.0.1:{ports['listen']}"
+                 worker_timeout_s=5, drain_timeout_s=5, verifier_loss_timeout_s=60, hosts=None):
+        """`hosts`: a process's name, or "front" for all that is not named, and where it runs."""
+        at = {"front": LocalHost(), **(hosts or {})}
+        front = at["front"]
+        listen = f"{front.address}:{free_port()}"
+        grpc_port, http_port = free_port(), free_port()
         common = ("--log-level=info", "--log-format=json", f"--drain-timeout-s={drain_timeout_s}")
-        self.grpc = f"127.0.0.1:{ports['grpc']}"
+        self.grpc = f"{front.address}:{grpc_port}"
         self.worker_timeout_s = worker_timeout_s
         self.drain_timeout_s = drain_timeout_s
         self.processes = {}
 
         def add(name, role, http, *arguments):
-            self.processes[name] = Process(name, role, (*common, *arguments), http, log_folder)
+            host = at.get(name, front)
+            http = http or f"{host.address}:{free_port()}"
+            if role != GATEWAY:
+                arguments = ("--http-address", http, *arguments)
+            self.processes[name] = Process(name, role, (*common, *arguments), http, log_folder,
+                                           host)
 
-        http = f"127.0.0.1:{ports[SCHEDULER]}"
-        add(SCHEDULER, SCHEDULER, http, "--listen-address", listen, "--http-address", http,
-            "--worker-timeout-s", worker_timeout_s, "--verifier-loss-timeout-s",
-            verifier_loss_timeout_s)
+        add(SCHEDULER, SCHEDULER, None, "--listen-address", listen, "--worker-timeout-s",
+            worker_timeout_s, "--verifier-loss-timeout-s", verifier_loss_timeout_s)
         for role, count, options in (
                 ("verifier-worker", num_verifiers,
                  ("--model", target, "--threads", 1, "--kv-cache-memory-bytes", 64 << 20)),
                 ("draft-worker", num_drafts, ("--draft-model", draft, "--draft-threads", 1,
                                               "--draft-kv-cache-memory-bytes", 32 << 20))):
             for index in range(count):
-                http = f"127.0.0.1:{free_port()}"
                 name = f"{role}-{index}"
-                add(name, role, http, "--scheduler-address", listen, "--worker-name", name,
-                    "--http-address", http, *options)
-        add(GATEWAY, GATEWAY, f"127.0.0.1:{ports[GATEWAY]}", "--model", target,
-            "--scheduler-address", listen, "--grpc-port", ports["grpc"], "--http-port",
-            ports[GATEWAY])
+                add(name, role, None, "--scheduler-address", listen, "--worker-name", name,
+                    *options)
+        add(GATEWAY, GATEWAY, f"{front.address}:{http_port}", "--host", front.address, "--model",
+            target, "--scheduler-address", listen, "--grpc-port", grpc_port, "--http-port",
+            http_port)
 
     def __getitem__(self, name):
         return self.processes[name]

@@ -16,6 +16,7 @@ import time
 from programs import BIN, Serve, clean_environment
 
 SUPPORT = os.environ.get("MIRRORSD_SUPPORT", os.path.join(os.path.dirname(BIN) or ".", "support"))
+MOST_ATTEMPTS = 300  # of one request, about one a second
 HELD_OUT = "models/demo-target/held_out_prompts.jsonl"
 
 
@@ -52,7 +53,7 @@ def make_requests(count, seed, max_tokens=320):
 class Client:
     """One load_client: orders in, results to a callback on a thread of its own."""
 
-    def __init__(self, server, streams, on_result, bound_s=120, gap_s=0.25, prefix=()):
+    def __init__(self, server, streams, on_result, bound_s, gap_s, prefix):
         self.process = subprocess.Popen(
             [*prefix, support_program("load_client"), "--server", server, "--streams", str(streams),
              "--bound-s", str(bound_s), "--gap-s", str(gap_s)],
@@ -98,7 +99,7 @@ def undisturbed(requests, target, streams=8):
             done.set()
 
     with Serve("--model", target, "--speculation", "off") as cell:
-        client = Client(cell.grpc, streams, take)
+        client = Client(cell.grpc, streams, take, 600, 1, ())
         for index, request in enumerate(requests):
             client.order(str(index), request)
         assert done.wait(timeout=600), "the undisturbed run did not end"
@@ -111,10 +112,10 @@ class Load:
 
     RETRY_S = (0.3, 1.2)
 
-    def __init__(self, server, requests, answers, streams, seed, bound_s=120, attempts=100,
+    def __init__(self, server, requests, answers, streams, seed, bound_s=120, gap_s=0.25,
                  prefix=()):
         self.requests, self.answers = requests, answers
-        self.streams, self.max_attempts = streams, attempts
+        self.streams = streams
         self.rng = random.Random(seed)
         self.lock = threading.Condition()
         self.counts = collections.Counter()
@@ -124,7 +125,7 @@ class Load:
         self.live = {}      # id -> (index, attempts so far, cancel_after_tokens)
         self.open = False
         self.next_id = 0
-        self.client = Client(server, streams, self._take, bound_s, prefix=prefix)
+        self.client = Client(server, streams, self._take, bound_s, gap_s, prefix)
 
     def resume(self):
         with self.lock:
@@ -203,7 +204,7 @@ class Load:
             return True
         self.retried[f"{result['code']} {result['reason'] or 'no gateway'}"] += 1
         self.counts["retried"] += 1
-        if attempt >= self.max_attempts:
+        if attempt >= MOST_ATTEMPTS:
             self._violate("never", f"request {index} failed {attempt} times", result)
             return True
         return False
