@@ -1,262 +1,276 @@
 #include "tests/sim/cell.h"
 
 #include <algorithm>
-#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "common/error.h"
-#include "scheduler/policy/policies.h"
+#include "scheduler/transcript/printing.h"
+#include "tests/sim/story.h"
 
 namespace mirrorsd::sim {
-
-using scheduler::CoreConfig;
-
 namespace {
 
-constexpr absl::Duration kActive = absl::Seconds(40);   // requests and faults come in this time
-constexpr absl::Duration kPatience = absl::Seconds(120);  // then everything must have ended
+constexpr absl::Duration kWatch = absl::Milliseconds(100);
+// A schedule that takes more steps than this goes round in circles.
+constexpr int64_t kMaxSteps = 400000;
 
 }  // namespace
 
-Cell::Cell(uint64_t seed) : random_(seed) {
-  num_verifiers_ = static_cast<int>(random_.Uniform(1, 3));
-  num_drafts_ = static_cast<int>(random_.Uniform(0, 3));
-  two_numerics_ = random_.OneIn(3);
-  agreement_ = static_cast<int>(random_.Uniform(0, 100));
-  duplicate_one_in_ = random_.OneIn(2) ? 20 : 0;
-  coarse_ = std::vector<absl::Duration>{absl::Nanoseconds(1), absl::Milliseconds(1),
-                                        absl::Milliseconds(50)}[random_.Uniform(0, 2)];
-  for (const SpeculationPolicy& policy : scheduler::Policies()) config_.policies.push_back(policy);
-  config_.num_speculative_tokens = static_cast<int32_t>(random_.Uniform(1, 6));
-  config_.max_num_seqs = static_cast<int32_t>(random_.Uniform(2, 8));
-  config_.max_queued = static_cast<int32_t>(random_.Uniform(0, 12));
-  config_.max_prefill_rows_per_round = static_cast<int32_t>(random_.Uniform(1, 24));
-  config_.queue_timeout = absl::Seconds(random_.Uniform(2, 60));
-  config_.verifier_loss_timeout = absl::Seconds(random_.Uniform(1, 30));
-  if (random_.OneIn(2)) config_.vocabulary_fingerprint = "vocabulary";
-  core_ = std::make_unique<scheduler::Core>(config_);
-  num_to_submit_ = static_cast<int>(random_.Uniform(8, 16));
-}
-
-Cell::~Cell() = default;
-
-void Cell::After(absl::Duration delay, std::function<void()> what) {
-  pending_.push({now_ + delay, next_order_++, std::move(what)});
-}
-
-void Cell::Violation(const std::string& what) {
-  violations_.push_back(absl::StrCat(absl::FormatDuration(now_ - absl::UnixEpoch()), " ", what));
-  Tell(absl::StrCat("VIOLATION ", what));
-}
-
-void Cell::Tell(const std::string& line) {
-  absl::StrAppend(&story_, absl::FormatDuration(now_ - absl::UnixEpoch() - absl::Hours(1)), " ",
-                  line, "\n");
-}
-
-absl::Duration Cell::Delay() {
-  return random_.OneIn(30) ? absl::Milliseconds(random_.Uniform(1, 200))
-                           : absl::Microseconds(random_.Uniform(20, 2000));
-}
-
-absl::Time Cell::CoreNow() const {
-  return absl::UnixEpoch() + absl::Floor(now_ - absl::UnixEpoch(), coarse_);
-}
-
-void Cell::Step(const scheduler::Event& event) {
-  std::vector<scheduler::Action> actions;
-  ++num_steps_;
-  core_->Step(CoreNow(), event, &actions);
-  core_->CheckInvariants();
-  for (const scheduler::Action& action : actions) Perform(action);
-  const absl::Time deadline = core_->NextDeadline();
-  if (deadline == absl::InfiniteFuture() || deadline >= armed_) return;
-  armed_ = deadline;
-  // A coarse clock shows a deadline only at its next tick.
-  const absl::Duration wait = std::max(absl::ZeroDuration(), deadline - now_);
-  After(absl::Ceil(wait, coarse_) + coarse_, [this, deadline] {
-    if (armed_ == deadline) armed_ = absl::InfiniteFuture();
-    Step(scheduler::TimePassed{});
-  });
-}
-
-void Cell::Perform(const scheduler::Action& action) {
-  if (const auto* welcome = std::get_if<scheduler::WelcomeWorker>(&action)) {
-    Connection& connection = connections_.at(welcome->connection);
-    if (connection.welcomed || connection.closed) Violation("a second greeting");
-    connection.welcomed = true;
-    connection.fence = {welcome->welcome.scheduler_epoch, welcome->welcome.incarnation};
-    Beat(welcome->connection);
-  } else if (const auto* refuse = std::get_if<scheduler::RefuseWorker>(&action)) {
-    Connection& connection = connections_.at(refuse->connection);
-    connection.closed = true;
-    connection.worker->Kill();
-    ++tally_[absl::StrCat("refused ", refuse->refused.reason)];
-  } else if (const auto* close = std::get_if<scheduler::CloseWorker>(&action)) {
-    Connection& connection = connections_.at(close->connection);
-    if (connection.closed) Violation("closed twice");
-    connection.closed = true;
-    connection.worker->Kill();
-    Tell(absl::StrCat("close ", connection.worker->hello().name, ": ", close->reason));
-    const std::string reason = close->reason.substr(0, 30);
-    ++tally_[absl::StrCat("closed: ", reason)];
-    const bool faulty = close->reason.find("faulty") == 0;
-    if (faulty && !connection.worker->misled()) Violation(absl::StrCat("an honest worker: ", close->reason));
-    if (reason.find("a newer worker") == 0) return;  // that is the one that dialled again
-    const Hello& hello = connection.worker->hello();
-    DialAgainLater(hello.role, hello.name.back() - '0');
-  } else if (const auto* send = std::get_if<scheduler::SendToWorker>(&action)) {
-    Connection& connection = connections_.at(send->connection);
-    if (connection.closed || !connection.welcomed) Violation("a command to a closed worker");
-    if (connection.fence != send->fence) Violation("a command with a wrong fence");
-    connection.last_out = std::max(connection.last_out, now_ + Delay());
-    After(connection.last_out - now_, [worker = connection.worker, command = send->command] {
-      if (!worker->dead()) worker->Handle(command);
-    });
-  } else if (const auto* commit = std::get_if<scheduler::CommitTokens>(&action)) {
-    CheckCommit(commit->stream, commit->committed);
-  } else if (const auto* fail = std::get_if<scheduler::FailRequest>(&action)) {
-    CheckFailure(fail->stream, fail->status);
-  }
-}
-
-void Cell::CheckCommit(ConnectionId stream, const Committed& committed) {
-  Client& client = clients_.at(stream);
-  if (client.ended) Violation("tokens after the end");
-  if (committed.output_index != static_cast<int32_t>(client.output.size()) ||
-      committed.token_ids.empty() || committed.origins.size() != committed.token_ids.size()) {
-    Violation("output out of line");
-  }
-  client.output.insert(client.output.end(), committed.token_ids.begin(), committed.token_ids.end());
-  // The whole output is that of one numerics_id.
-  bool right = false;
-  for (int numerics = 0; numerics < (two_numerics_ ? 2 : 1); ++numerics) {
-    std::vector<TokenId> prefix = client.request.token_ids;
-    bool same = true;
-    for (const TokenId token : client.output) {
-      same &= TargetToken(prefix, numerics) == token;
-      prefix.push_back(token);
+Cell::Cell(const Plan& plan, Coverage* coverage, bool tells)
+    : plan_(plan),
+      coverage_(coverage),
+      tells_(tells),
+      config_(plan.config),
+      core_(std::make_unique<scheduler::Core>(config_)),
+      oracle_(plan, coverage, [this](const std::string& what) { Violation(what); }) {
+  const auto add = [this](WorkerRole role, const std::vector<PlannedWorker>& workers) {
+    for (size_t i = 0; i < workers.size(); ++i) {
+      auto host = std::make_unique<Host>();
+      host->role = role;
+      host->index = static_cast<int>(i);
+      host->planned = &workers[i];
+      hosts_.push_back(std::move(host));
     }
-    right |= same;
-  }
-  if (!right) Violation(absl::StrCat("wrong tokens for stream ", stream));
-  const std::vector<TokenId>& ends = client.request.end_token_ids;
-  const auto is_end = [&](TokenId token) {
-    return std::find(ends.begin(), ends.end(), token) != ends.end();
   };
-  const int32_t length = static_cast<int32_t>(client.output.size());
-  for (int32_t i = 0; i + 1 < length; ++i) {
-    if (is_end(client.output[i])) Violation("tokens after an end token");
-  }
-  const FinishReason finish = is_end(client.output.back()) ? FinishReason::kStop
-                              : length == client.max_tokens ? FinishReason::kLength
-                                                            : FinishReason::kNone;
-  if (length > client.max_tokens || committed.finish != finish) Violation("a wrong finish");
-  CheckStats(client, committed);
-  if (committed.finish == FinishReason::kNone) return;
-  client.ended = true;
-  Tell(absl::StrCat("finish ", stream, " after ", length));
-  ++tally_[finish == FinishReason::kStop ? "end: stop" : "end: length"];
-  if (committed.stats.resumes > 0) ++tally_["end: finished after a resume"];
+  add(WorkerRole::kVerifier, plan.verifiers);
+  add(WorkerRole::kDraft, plan.drafts);
 }
 
-void Cell::CheckStats(const Client& client, const Committed& committed) {
-  const SpeculationStats& stats = committed.stats;
-  const int64_t length = static_cast<int64_t>(client.output.size());
-  const int64_t tokens = 1 + stats.rounds + stats.accepted_tokens;
-  // A cut inside the window takes the correction token away.
-  const bool cut = committed.origins.back() == TokenOrigin::kAccepted;
-  if (cut && committed.finish == FinishReason::kNone) Violation("a round without its correction");
-  if (tokens != length + (cut ? 1 : 0)) Violation("statistics that do not add up");
-  int64_t accepted = 0;
-  int64_t drafted = 0;
-  for (size_t row = 0; row < stats.drafted_per_position.size(); ++row) {
-    accepted += stats.accepted_per_position[row];
-    drafted += stats.drafted_per_position[row];
-    if (stats.accepted_per_position[row] > stats.drafted_per_position[row]) {
-      Violation("more accepted than drafted");
-    }
-  }
-  if (accepted != stats.accepted_tokens || drafted != stats.drafted_tokens) {
-    Violation("positions that do not add up");
-  }
-  if (committed.token_ids.size() > 1) ++tally_["windows accepted in part or whole"];
-  if (committed.origins.back() == TokenOrigin::kRecovered) ++tally_["recovered"];
-  if (cut) ++tally_["end inside a window"];
-}
+Cell::~Cell() { clock_.Clear(); }
 
-void Cell::CheckFailure(ConnectionId stream, const absl::Status& status) {
-  Client& client = clients_.at(stream);
-  if (client.ended) Violation("a second end");
-  client.ended = true;
-  Tell(absl::StrCat("fail ", stream, " ", status.ToString()));
-  const std::optional<ErrorInfo> info = GetErrorInfo(status);
-  if (!info.has_value()) return Violation("a failure without its ErrorInfo");
-  ++tally_[absl::StrCat("end: ", info->reason)];
-  const absl::Duration age = now_ - client.submitted_at;
-  const bool fair =
-      info->reason == "CANCELLED" ? client.cancelled
-      : info->reason == "DEADLINE_EXCEEDED"
-          ? client.request.deadline.has_value() && age + coarse_ >= *client.request.deadline
-      : info->reason == "NAN_LOGITS"    ? nan_
-      : info->reason == "QUEUE_FULL"    ? info->retryable
-      : info->reason == "QUEUE_TIMEOUT" ? info->retryable && age + coarse_ >= config_.queue_timeout
-      : info->reason == "VERIFIER_LOST"
-          ? info->retryable && age + coarse_ >= config_.verifier_loss_timeout
-      : info->reason == "VOCABULARY_MISMATCH" ? config_.vocabulary_fingerprint.empty()
-      : info->reason == "VERIFIER_LOST_REPEATEDLY" ? connections_.size() > 5
-      : info->reason == "NO_VERIFIER" || info->reason == "KV_EXHAUSTED" ||
-                info->reason == "UNKNOWN_SEQUENCE"
-          ? info->retryable
-          : false;
-  if (!fair) Violation(absl::StrCat("an unfair end: ", status.ToString()));
-}
-
-std::vector<std::string> Cell::Run() {
-  for (int i = 0; i < num_drafts_; ++i) {
-    After(Delay() * (random_.OneIn(3) ? 500 : 1), [this, i] { Dial(WorkerRole::kDraft, i); });
-  }
-  for (int i = 0; i < num_verifiers_; ++i) {
-    After(Delay(), [this, i] { Dial(WorkerRole::kVerifier, i); });
+std::string Cell::Run() {
+  if (tells_) story_ = DescribeConfig(plan_);
+  for (const auto& host : hosts_) {
+    clock_.After(host->planned->at, [this, h = host.get()] { Dial(h); });
   }
   PlanClients();
   PlanFaults();
-  After(kActive, [this] { Quieten(); });
-  const absl::Time end = now_ + kActive + kPatience;
-  while (!pending_.empty() && violations_.empty()) {
-    const Pending next = pending_.top();
-    pending_.pop();
-    now_ = next.at;
-    next.what();
-    if (!quiet_ || !AllEnded()) {
-      all_ended_at_ = now_;
-    } else if (now_ - all_ended_at_ > absl::Seconds(15)) {
-      break;  // time enough for every SequenceEnded
+  clock_.After(kActive, [this] { Quieten(); });
+  clock_.After(kWatch, [this] { Watch(); });
+  while (violation_.empty() && !IsOver() && clock_.RunNext()) {
+    if (num_steps_ > kMaxSteps) Violation("the schedule does not come to rest");
+  }
+  if (violation_.empty()) oracle_.AtEnd(*core_);
+  return violation_;
+}
+
+// The end: every request has ended, and the workers have had time to say so of every sequence.
+bool Cell::IsOver() const {
+  if (!quiet_ || oracle_.num_live() > 0) return clock_.elapsed() > kActive + kPatience;
+  const absl::Duration rest = clock_.now() - all_ended_at_;
+  if (oracle_.held().empty()) return rest > absl::Milliseconds(300);
+  return rest > config_.end_timeout + config_.min_round_timeout + absl::Seconds(2);
+}
+
+void Cell::Violation(const std::string& what) {
+  if (violation_.empty()) violation_ = what;
+  if (tells_) Tell(absl::StrCat("# VIOLATION: ", what));
+}
+
+void Cell::Tell(const std::string& line) { absl::StrAppend(&story_, line, "\n"); }
+
+void Cell::TellEvent(const scheduler::Event& event) {
+  if (std::holds_alternative<scheduler::TimePassed>(event) && CoreNow() == told_at_) return;
+  told_at_ = CoreNow();
+  Tell(absl::StrCat("at ", absl::FormatDuration(told_at_ - (clock_.now() - clock_.elapsed())), " ",
+                    PrintEvent(event, names_)));
+}
+
+absl::Time Cell::CoreNow() const {
+  return absl::UnixEpoch() + absl::Floor(clock_.now() - absl::UnixEpoch(), plan_.tick);
+}
+
+void Cell::Step(const scheduler::Event& event) {
+  const bool due = core_->NextDeadline() <= CoreNow();
+  // What a deadline still says to a worker that detaches in the same step would be its word to a dead one.
+  const bool joined =
+      due && plan_.joins_steps && !std::holds_alternative<scheduler::WorkerDetached>(event);
+  if (due && !joined) StepOnce(scheduler::TimePassed{}, false);
+  StepOnce(event, joined);
+}
+
+void Cell::StepOnce(const scheduler::Event& event, bool joined) {
+  if (!violation_.empty()) return;
+  ++num_steps_;
+  actions_.clear();
+  if (tells_) TellEvent(event);
+  oracle_.BeforeStep(CoreNow(), event, joined);
+  core_->Step(CoreNow(), event, &actions_);
+  for (const scheduler::Action& action : actions_) {
+    if (tells_) Tell(absl::StrCat("> ", scheduler::Print(action, names_)));
+    oracle_.Saw(action);
+    Perform(action);
+  }
+  core_->CheckInvariants();
+  oracle_.AfterStep(*core_);
+  if (oracle_.num_live() > 0) all_ended_at_ = clock_.now();
+  Arm();
+}
+
+void Cell::Arm() {
+  const absl::Time deadline = core_->NextDeadline();
+  if (deadline >= armed_) return;
+  armed_ = deadline;
+  // A coarse clock shows a deadline only at its next tick.
+  const absl::Duration wait = std::max(absl::ZeroDuration(), deadline - clock_.now());
+  clock_.After(absl::Ceil(wait, plan_.tick) + plan_.tick, [this, deadline] {
+    if (armed_ == deadline) armed_ = absl::InfiniteFuture();
+    StepOnce(scheduler::TimePassed{}, false);
+  });
+}
+
+// What the process around the core would do. Nothing here steps the core: it is in a step.
+void Cell::Perform(const scheduler::Action& action) {
+  if (const auto* send = std::get_if<scheduler::SendToWorker>(&action)) {
+    Connection* connection = FindConnection(send->connection);
+    if (connection == nullptr || connection->broken) return;
+    connection->last_out = std::max(connection->last_out, clock_.now() + Delay(&connection->link));
+    clock_.After(connection->last_out - clock_.now(), [connection, command = send->command] {
+      if (!connection->broken) connection->worker->Receive(command);
+    });
+  } else if (const auto* welcome = std::get_if<scheduler::WelcomeWorker>(&action)) {
+    clock_.After(absl::ZeroDuration(), [this, id = welcome->connection] { Beat(id); });
+  } else if (const auto* refuse = std::get_if<scheduler::RefuseWorker>(&action)) {
+    Connection* connection = FindConnection(refuse->connection);
+    if (connection == nullptr) return;
+    Break(connection);
+    DialAgain(connection->host, Delay(&connection->link) * 100);
+  } else if (const auto* close = std::get_if<scheduler::CloseWorker>(&action)) {
+    Connection* connection = FindConnection(close->connection);
+    if (connection == nullptr) return;
+    Break(connection);
+    DialAgain(connection->host, absl::Milliseconds(connection->link.Uniform(10, 1500)));
+  } else if (const auto* commit = std::get_if<scheduler::CommitTokens>(&action)) {
+    Request* request = oracle_.FindRequest(commit->stream);
+    if (request == nullptr || !request->live() || request->client == nullptr) return;
+    // Its queue is full: the owner ends the stream as if the client had gone.
+    if (request->client->slow_after < 0 || --attempts_[commit->stream] > 0) return;
+    request->was_slow = true;
+    clock_.After(absl::ZeroDuration(), [this, stream = commit->stream] { Cancel(stream); });
+  } else if (const auto* fail = std::get_if<scheduler::FailRequest>(&action)) {
+    const Request* request = oracle_.FindRequest(fail->stream);
+    const std::optional<ErrorInfo> info = GetErrorInfo(fail->status);
+    if (request != nullptr && info.has_value() && info->retryable) AskAgain(*request);
+  }
+}
+
+// ---- clients --------------------------------------------------------------------------------------
+
+void Cell::PlanClients() {
+  for (const PlannedClient& client : plan_.clients) {
+    clock_.After(client.at, [this, &client] { Submit(client, 0, false); });
+  }
+}
+
+SubmitRequest Cell::MakeRequest(const PlannedClient& client, ConnectionId stream) {
+  Random random(client.seed);
+  SubmitRequest request;
+  request.request_id = absl::StrCat("r", stream);
+  request.vocabulary_fingerprint = "vocabulary";
+  for (int32_t i = 0; i < client.prompt_length; ++i) {
+    request.token_ids.push_back(static_cast<TokenId>(random.Uniform(0, kVocabulary - 1)));
+  }
+  if (client.ends) request.end_token_ids = {kEndToken};
+  request.max_tokens = client.max_tokens;
+  request.sampling.seed = client.seed;
+  if (!client.speculates) request.speculation = SpeculationMode::kOff;
+  if (client.window >= 0) request.num_speculative_tokens = client.window;
+  if (client.deadline > absl::ZeroDuration()) request.deadline = client.deadline;
+  Flaws(client, &request);
+  return request;
+}
+
+void Cell::Flaws(const PlannedClient& client, SubmitRequest* request) {
+  switch (client.flaw) {
+    case Flaw::kNone: return;
+    case Flaw::kEmptyPrompt: return request->token_ids.clear();
+    case Flaw::kPromptTooLong: return request->token_ids.resize(kContext, 1);
+    case Flaw::kBadToken: request->token_ids.back() = kVocabulary; return;
+    case Flaw::kBadBias: request->sampling.logit_bias = {{-1, 1.0f}}; return;
+    case Flaw::kNoTokens: request->max_tokens = 0; return;
+    case Flaw::kNegativeWindow: request->num_speculative_tokens = -1; return;
+    case Flaw::kPastDeadline: request->deadline = absl::ZeroDuration(); return;
+    case Flaw::kVocabulary: request->vocabulary_fingerprint = "other"; return;
+    case Flaw::kNoSuchMode: request->speculation = static_cast<SpeculationMode>(77); return;
+    case Flaw::kLongId: request->request_id.assign(kMaxRequestIdBytes + 1, 'r'); return;
+    case Flaw::kDuplicate:
+      for (const auto& [stream, other] : oracle_.requests()) {
+        if (other->live()) request->request_id = other->submit.request_id;
+      }
+      return;
+  }
+}
+
+void Cell::Submit(const PlannedClient& client, int attempt, bool asked_again) {
+  if (client.flaw == Flaw::kDuplicate && oracle_.num_live() == 0) return;
+  const ConnectionId stream = next_stream_++;
+  if (tells_) names_[stream] = absl::StrCat("r", stream);
+  const SubmitRequest submit = MakeRequest(client, stream);
+  Request* request = oracle_.Asked(stream, submit, &client);
+  request->asked_again = asked_again;
+  attempts_[stream] = client.slow_after;
+  Step(scheduler::Submitted{stream, submit});
+  if (client.cancels_after != absl::InfiniteDuration()) {
+    clock_.After(client.cancels_after, [this, stream] { Cancel(stream); });
+  }
+  if (oracle_.num_live() == 0) return;
+  for (const PlannedFault* fault : std::exchange(postponed_, {})) {
+    clock_.After(absl::Milliseconds(1), [this, fault] { TryFault(*fault); });
+  }
+}
+
+// A client that was told to come again does, once or twice.
+void Cell::AskAgain(const Request& request) {
+  const PlannedClient* client = request.client;
+  if (client == nullptr || !client->retries || client->flaw != Flaw::kNone || quiet_) return;
+  if (oracle_.requests().size() > 3 * plan_.clients.size()) return;
+  clock_.After(absl::Milliseconds(400),
+               [this, client, again = request.asked_again] { Submit(*client, 1, again); });
+}
+
+void Cell::Cancel(ConnectionId stream) {
+  const Request* request = oracle_.FindRequest(stream);
+  if (request == nullptr || request->life == Life::kNew) return;
+  Step(scheduler::Cancelled{stream});
+}
+
+// ---- the end --------------------------------------------------------------------------------------
+
+void Cell::Watch() {
+  if (core_->NextDeadline() <= CoreNow()) StepOnce(scheduler::TimePassed{}, false);
+  oracle_.Watch(CoreNow());
+  clock_.After(kWatch, [this] { Watch(); });
+}
+
+// Nothing new goes wrong, and every worker is there. Before, what is missing of the faults.
+void Cell::Quieten() {
+  if (num_faults_ < kMinFaults && num_spares_ < plan_.spare_faults.size()) {
+    Submit(plan_.spare_clients[num_spares_], 0, false);
+    const PlannedFault* fault = &plan_.spare_faults[num_spares_++];
+    clock_.After(fault->at, [this, fault] { TryFault(*fault); });
+    clock_.After(absl::Milliseconds(500), [this] { Quieten(); });
+    return;
+  }
+  quiet_ = true;
+  all_ended_at_ = clock_.now();
+  if (tells_) Tell("# quiet");
+  for (const auto& host : hosts_) {
+    host->odd_hello = 0;
+    Connection* connection = Alive(host.get());
+    if (connection == nullptr) {
+      DialAgain(host.get(), absl::Milliseconds(100));
+    } else if (connection->worker->frozen() || connection->peer->slow ||
+               connection->peer->draining || connection->worker->hello().context_length < 1 ||
+               connection->worker->hello().model_fingerprint == "other" ||
+               connection->worker->hello().vocabulary_fingerprint == "other") {
+      Break(connection);
+      Detach(connection->id, "restarted at the end");
     }
-    if (now_ > end) break;
   }
-  if (violations_.empty()) CheckEnd();
-  return violations_;
-}
-
-bool Cell::AllEnded() const {
-  return std::all_of(clients_.begin(), clients_.end(),
-                     [](const auto& entry) { return entry.second.ended; });
-}
-
-void Cell::CheckEnd() {
-  for (const auto& [stream, client] : clients_) {
-    if (!client.ended) Violation(absl::StrCat("stream ", stream, " has no end"));
-  }
-  if (!core_->IsDrained()) Violation("not drained");
-  const scheduler::CoreGauges gauges = core_->Gauges();
-  if (gauges.kv_blocks_reserved != 0) Violation("blocks leaked");
-  for (const auto& [id, connection] : connections_) {
-    if (connection.closed || connection.detached) continue;
-    if (connection.worker->num_sequences() != 0) Violation("a worker still holds a sequence");
-  }
+  oracle_.BeginDrain();
+  Step(scheduler::DrainRequested{});
+  if (!plan_.clients.empty()) Submit(plan_.clients.front(), 2, false);
 }
 
 }  // namespace mirrorsd::sim

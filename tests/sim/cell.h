@@ -1,126 +1,147 @@
 #pragma once
 // One simulated cell: the real scheduler core in virtual time, simulated workers and clients, and a network
-// that delays, repeats and drops. It checks every action of the core against what may be, and the core's
-// invariants after every step. One seed is one schedule, exact to repeat. Not thread-safe.
+// that delays, repeats and drops. It carries out a plan; the oracle watches. One plan is one schedule,
+// exact to repeat. Not thread-safe.
+//
+//   cell.cc     the core, its actions, clients
+//   network.cc  workers come and go; reports on their way
+//   faults.cc   what goes wrong
+//   lies.cc     reports that no honest worker sends now
 
 #include <cstdint>
-#include <functional>
 #include <map>
 #include <memory>
-#include <queue>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
 #include "scheduler/core/core.h"
-#include "tests/sim/workers.h"
+#include "tests/sim/fleet/clock.h"
+#include "tests/sim/fleet/workers.h"
+#include "tests/sim/oracle/oracle.h"
+#include "tests/sim/plan/plan.h"
 
 namespace mirrorsd::sim {
 
-// What a schedule did; any that stays zero over a whole run means that something was not tried.
-using Tally = std::map<std::string, int64_t>;
-
-class Cell : public World {
+class Cell {
  public:
-  explicit Cell(uint64_t seed);
-  ~Cell() override;
+  // `plan` and `coverage` must outlive it. With `tells` it keeps a transcript.
+  Cell(const Plan& plan, Coverage* coverage, bool tells);
+  ~Cell();
 
-  // Runs the whole schedule: requests, faults, then a quiet end. Returns the breaches found.
-  std::vector<std::string> Run();
+  // Runs the whole schedule: requests, faults, then a quiet end. Returns the first thing that was wrong;
+  // empty if nothing was.
+  std::string Run();
 
-  const Tally& tally() const { return tally_; }
-  const std::string& story() const { return story_; }  // what happened, one line each
+  const std::string& story() const { return story_; }
   int64_t num_steps() const { return num_steps_; }
-
-  // World:
-  absl::Time Now() const override { return now_; }
-  void After(absl::Duration delay, std::function<void()> what) override;
-  Random& random() override { return random_; }
-  void Violation(const std::string& what) override;
+  int num_faults_in_midstream() const { return num_faults_; }
 
  private:
-  struct Client {
-    SubmitRequest request;
-    int32_t max_tokens = 0;  // cut by the context
-    std::vector<TokenId> output;
-    bool ended = false;
-    bool cancelled = false;
-    absl::Time submitted_at;
+  // A worker process: it dials, and dials again.
+  struct Host {
+    WorkerRole role = WorkerRole::kVerifier;
+    int index = 0;
+    const PlannedWorker* planned = nullptr;
+    int num_dials = 0;
+    ConnectionId connection = 0;  // the latest
+    bool dialling = false;
+    int odd_hello = 0;            // the next Hello is wrong in this way
   };
   struct Connection {
-    std::shared_ptr<SimWorker> worker;
-    Fence fence;
-    bool welcomed = false;
-    bool closed = false;      // by the core: it must say no more
-    bool detached = false;    // the core was told that it is gone
-    absl::Time last_in;       // messages of one direction stay in order
+    ConnectionId id = 0;
+    Host* host = nullptr;
+    Peer* peer = nullptr;
+    std::unique_ptr<SimWorker> worker;
+    Random link;
+    absl::Time last_in;     // messages of one direction stay in order
     absl::Time last_out;
-  };
-  struct Pending {
-    absl::Time at;
-    uint64_t order;
-    std::function<void()> what;
-    bool operator<(const Pending& other) const {
-      return std::tie(at, order) > std::tie(other.at, other.order);
-    }
+    bool broken = false;    // nothing passes any more
+    explicit Connection(uint64_t seed) : link(seed) {}
   };
 
-  // The core and its actions.
-  void Step(const scheduler::Event& event);
-  void Perform(const scheduler::Action& action);
-  void CheckCommit(ConnectionId stream, const Committed& committed);
-  void CheckStats(const Client& client, const Committed& committed);
-  void CheckFailure(ConnectionId stream, const absl::Status& status);
-  absl::Duration Delay();
+  // cell.cc
   absl::Time CoreNow() const;
-
-  // Workers.
-  Hello MakeHello(WorkerRole role, int index) ;
-  ConnectionId Dial(WorkerRole role, int index);
-  void Beat(ConnectionId id);
-  void Detach(ConnectionId id, const std::string& why);
-  void DialAgainLater(WorkerRole role, int index);
-  Connection* PickWorker(WorkerRole role, ConnectionId* id);
-
-  // The schedule.
+  void Step(const scheduler::Event& event);
+  void StepOnce(const scheduler::Event& event, bool joined);
+  void Perform(const scheduler::Action& action);
+  void Arm();
   void PlanClients();
-  void Submit();
-  void PlanFaults();
-  void Fault();
-  ReportItem MakeLie();
+  void Submit(const PlannedClient& client, int attempt, bool asked_again);
+  SubmitRequest MakeRequest(const PlannedClient& client, ConnectionId stream);
+  void Flaws(const PlannedClient& client, SubmitRequest* request);
+  void AskAgain(const Request& request);
+  void Cancel(ConnectionId stream);
+  void Watch();
   void Quieten();
-  void CheckEnd();
-  bool AllEnded() const;
+  bool IsOver() const;
+  void Violation(const std::string& what);
   void Tell(const std::string& line);
+  void TellEvent(const scheduler::Event& event);
 
-  Random random_;
-  absl::Time now_ = absl::UnixEpoch() + absl::Hours(1);
-  absl::Duration coarse_;
-  uint64_t next_order_ = 0;
-  std::priority_queue<Pending> pending_;
-  std::unique_ptr<scheduler::Core> core_;
+  // network.cc
+  Hello MakeHello(Host* host);
+  void Dial(Host* host);
+  void MakeWorker(Connection* connection, const Hello& hello);
+  void Beat(ConnectionId id);
+  void Deliver(Connection* connection, ReportItem item);
+  void Break(Connection* connection);  // nothing passes any more; the scheduler does not know yet
+  void Detach(ConnectionId id, const std::string& why);
+  void DialAgain(Host* host, absl::Duration backoff);
+  absl::Duration Delay(Random* link) const;
+  Connection* FindConnection(ConnectionId id);
+  Connection* Alive(Host* host);  // its welcomed connection, or null
+
+  // faults.cc
+  void PlanFaults();
+  void TryFault(const PlannedFault& fault);
+  bool Fault(const PlannedFault& fault);
+  bool FaultOfWorker(const PlannedFault& fault, Connection* connection);
+  void Kill(Connection* connection, Random* random);
+  void Drop(const PlannedFault& fault, Connection* connection);
+  void Freeze(const PlannedFault& fault, Connection* connection);
+  bool AllGone(const PlannedFault& fault);
+  bool StandStill(const PlannedFault& fault);
+  bool NewLife(const PlannedFault& fault);
+  void CoverLater(FaultKind kind, Connection* connection, absl::Duration delay);
+
+  // lies.cc
+  void TryLie(const PlannedFault& fault, int tries);
+  bool TellLie(Lie lie, Connection* connection, Random* random);
+  bool TellDraftLie(Lie lie, Connection* connection, Random* random);
+  bool SayFaulty(Connection* connection, ReportItem item, Lie lie);
+  void TryStale(const PlannedFault& fault, int tries);
+  bool SayStale(Stale stale, Connection* connection, Random* random);
+  bool SayDraftStale(Stale stale, Connection* connection, Random* random);
+  bool SayNothing(Connection* connection, Fence fence, ReportItem item, Stale stale);
+
+  const Plan& plan_;
+  Coverage* coverage_;
+  const bool tells_;
+  VirtualClock clock_;
   scheduler::CoreConfig config_;
+  std::unique_ptr<scheduler::Core> core_;
+  Oracle oracle_;
   int64_t num_steps_ = 0;
   absl::Time armed_ = absl::InfiniteFuture();
+  std::vector<scheduler::Action> actions_;
 
   ConnectionId next_connection_ = 1;
-  std::map<ConnectionId, Connection> connections_;
-  std::map<std::pair<WorkerRole, int>, int> dialling_;
-  ConnectionId next_stream_ = 1000;
-  std::map<ConnectionId, Client> clients_;
-  int num_to_submit_ = 0;
-  int num_verifiers_ = 0;
-  int num_drafts_ = 0;
-  bool two_numerics_ = false;
+  std::vector<std::unique_ptr<Host>> hosts_;
+  std::map<ConnectionId, std::unique_ptr<Connection>> connections_;
+  ConnectionId next_stream_ = 1001;
+  std::map<ConnectionId, int> attempts_;  // of a stream's client
+  std::vector<const PlannedFault*> postponed_;  // until a request is live
+  size_t num_spares_ = 0;
+  int num_faults_ = 0;  // while requests were live
   bool quiet_ = false;
   absl::Time all_ended_at_ = absl::InfiniteFuture();
-  bool nan_ = false;
-  int duplicate_one_in_ = 0;
-  int agreement_ = 70;
 
-  Tally tally_;
+  std::map<ConnectionId, std::string> names_;
   std::string story_;
-  std::vector<std::string> violations_;
+  absl::Time told_at_ = absl::InfinitePast();
+  std::string violation_;
 };
 
 }  // namespace mirrorsd::sim

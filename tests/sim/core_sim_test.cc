@@ -1,64 +1,58 @@
-// Thousands of schedules of faults against the real core in virtual time. The environment variable
-// MIRRORSD_SIM_SEEDS sets how many, MIRRORSD_SIM_SEED runs one and prints its story.
+// What the simulation itself must be: exact to repeat, and able to make a failing schedule short. The
+// schedules themselves are run by core_sim.
 
-#include <cstdlib>
-#include <iostream>
 #include <string>
 
 #include "gtest/gtest.h"
-#include "tests/sim/cell.h"
+#include "tests/sim/campaign.h"
+#include "tests/sim/minimiser.h"
 
 namespace mirrorsd::sim {
 namespace {
 
-uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
-  const char* value = std::getenv(name);
-  return value == nullptr ? otherwise : std::strtoull(value, nullptr, 10);
-}
-
-TEST(CoreSimulation, HoldsItsPromisesUnderFaults) {
-  const uint64_t only = FromEnvironment("MIRRORSD_SIM_SEED", 0);
-  const uint64_t first = only != 0 ? only : 1;
-  const uint64_t last = only != 0 ? only : FromEnvironment("MIRRORSD_SIM_SEEDS", 400);
-  Tally tally;
-  int64_t num_steps = 0;
-  int num_violations = 0;
-  for (uint64_t seed = first; seed <= last; ++seed) {
-    Cell cell(seed);
-    const std::vector<std::string> violations = cell.Run();
-    num_steps += cell.num_steps();
-    for (const auto& [what, times] : cell.tally()) tally[what] += times;
-    if (only != 0) std::cout << cell.story();
-    if (violations.empty()) continue;
-    ADD_FAILURE() << "seed " << seed << ": " << violations.front()
-                  << "\nagain with its story: MIRRORSD_SIM_SEED=" << seed;
-    if (++num_violations == 5) break;
-  }
-  for (const auto& [what, times] : tally) std::cout << times << "\t" << what << "\n";
-  std::cout << (last - first + 1) << " schedules, " << num_violations << " violations, " << num_steps
-            << " steps\n";
-  if (only != 0) return;
-  // What was never tried was not tested.
-  for (const char* what :
-       {"end: stop", "end: length", "end: CANCELLED", "end: DEADLINE_EXCEEDED", "end: NAN_LOGITS",
-        "end: finished after a resume", "end inside a window", "recovered",
-        "fault: kill verifier", "fault: kill draft", "fault: hang verifier", "fault: hang draft",
-        "fault: lie verifier", "fault: lie draft", "fault: stale fence", "fault: report repeated",
-        "fault: queue full draft", "fault: drain verifier", "refused VOCABULARY_MISMATCH",
-        "refused SCHEMA_MISMATCH", "refused MODEL_MISMATCH"}) {
-    EXPECT_GT(tally[what], 0) << what;
-  }
-}
-
 TEST(CoreSimulation, IsExactToRepeat) {
-  for (uint64_t seed = 1; seed <= 20; ++seed) {
-    Cell first(seed);
-    Cell second(seed);
-    first.Run();
-    second.Run();
-    EXPECT_EQ(first.story(), second.story()) << "seed " << seed;
-    EXPECT_EQ(first.num_steps(), second.num_steps()) << "seed " << seed;
+  for (uint64_t seed = 1; seed <= 10; ++seed) {
+    std::string first;
+    std::string second;
+    Coverage coverage;
+    EXPECT_EQ(RunHere(MakePlan(seed), &coverage, nullptr, &first), "");
+    RunHere(MakePlan(seed), &coverage, nullptr, &second);
+    EXPECT_GT(first.size(), 1000u);
+    EXPECT_EQ(first, second) << "seed " << seed;
   }
+}
+
+TEST(CoreSimulation, EverySchedulePlansEnough) {
+  for (uint64_t seed = 1; seed <= 2000; ++seed) {
+    const Plan plan = MakePlan(seed);
+    int64_t num_good = 0;
+    for (const PlannedClient& client : plan.clients) num_good += client.flaw == Flaw::kNone;
+    EXPECT_GE(num_good, 8);
+    EXPECT_GE(plan.verifiers.size(), 2u);
+    EXPECT_GE(plan.drafts.size(), 2u);
+    EXPECT_GE(plan.faults.size(), size_t{kMinFaults});
+  }
+}
+
+// A made-up failure that needs one client and two faults: all else goes.
+TEST(CoreSimulation, MakesAFailureShort) {
+  const Plan plan = MakePlan(7);
+  const uint64_t client = plan.clients[3].seed;
+  const uint64_t first = plan.faults.front().seed;
+  const uint64_t last = plan.faults.back().seed;
+  const Minimised small = Minimise(plan, "stream 12 is wrong", [&](const Plan& some) {
+    int found = 0;
+    for (const PlannedClient& c : some.clients) found += c.seed == client && c.prompt_length > 0;
+    for (const PlannedFault& f : some.faults) found += f.seed == first || f.seed == last;
+    return found == 3 ? "stream 3 is wrong" : "";
+  });
+  ASSERT_EQ(small.plan.clients.size(), 1u);
+  EXPECT_EQ(small.plan.clients[0].seed, client);
+  EXPECT_EQ(small.plan.clients[0].prompt_length, 1);
+  ASSERT_EQ(small.plan.faults.size(), 2u);
+  EXPECT_EQ(small.plan.faults[0].seed, first);
+  EXPECT_EQ(small.plan.faults[1].seed, last);
+  EXPECT_EQ(small.violation, "stream 3 is wrong");
 }
 
 }  // namespace

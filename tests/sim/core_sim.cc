@@ -1,0 +1,132 @@
+// Schedules of faults against the real scheduler core, in virtual time.
+//   core_sim --seeds N [--first S] [--processes P]   N schedules; S: from the clock
+//   core_sim --seed S                                one schedule with its transcript
+// Ends with "N schedules, V violations". A failing schedule is made short and its transcript printed.
+// Exit code: 0 if nothing was wrong and everything was met, else 1; 2 for wrong arguments.
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <string>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "tests/sim/campaign.h"
+#include "tests/sim/minimiser.h"
+
+namespace mirrorsd::sim {
+namespace {
+
+struct Arguments {
+  int64_t seeds = 1000;
+  uint64_t first = 0;
+  uint64_t only = 0;
+  int processes = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+  int64_t max_failures = 5;
+  bool minimise = true;
+  bool table = true;
+};
+
+bool Parse(int argc, char** argv, Arguments* arguments) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string name = argv[i];
+    if (name == "--no-minimise") {
+      arguments->minimise = false;
+      continue;
+    }
+    if (name == "--no-table") {
+      arguments->table = false;
+      continue;
+    }
+    if (++i == argc) return false;
+    char* end = nullptr;
+    const uint64_t value = std::strtoull(argv[i], &end, 10);
+    if (end == argv[i] || *end != 0) return false;
+    if (name == "--seeds") arguments->seeds = static_cast<int64_t>(value);
+    else if (name == "--first") arguments->first = value;
+    else if (name == "--seed") arguments->only = value;
+    else if (name == "--processes") arguments->processes = static_cast<int>(value);
+    else if (name == "--max-failures") arguments->max_failures = static_cast<int64_t>(value);
+    else return false;
+  }
+  return true;
+}
+
+void Explain(const Failure& failure) {
+  const Minimised small = Minimise(MakePlan(failure.seed), failure.violation, RunApart);
+  std::cout << "\nmade short in " << small.num_runs << " runs: " << small.violation << "\n"
+            << Describe(small.plan) << std::flush;
+  // The story is told by this process, after all else: a CHECK ends it.
+  std::string story;
+  const bool dies = small.violation.rfind("died", 0) == 0 || small.violation.rfind("a step", 0) == 0;
+  if (dies) {
+    std::cout << "(the schedule ends the process: run it under a debugger, or with --seed "
+              << failure.seed << ")\n";
+    return;
+  }
+  Coverage coverage;
+  RunHere(small.plan, &coverage, nullptr, &story);
+  std::cout << story;
+}
+
+int RunOne(uint64_t seed) {
+  const Plan plan = MakePlan(seed);
+  std::string story;
+  Coverage coverage;
+  const std::string violation = RunHere(plan, &coverage, nullptr, &story);
+  std::cout << Describe(plan) << story << "1 schedules, " << (violation.empty() ? 0 : 1)
+            << " violations" << (violation.empty() ? "" : ": " + violation) << "\n";
+  return violation.empty() ? 0 : 1;
+}
+
+int RunMany(const Arguments& arguments) {
+  using Clock = std::chrono::steady_clock;
+  const auto begun = Clock::now();
+  Campaign campaign;
+  campaign.first_seed = arguments.first;
+  if (campaign.first_seed == 0) {
+    campaign.first_seed =
+        static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count() / 1000);
+  }
+  campaign.num_seeds = arguments.seeds;
+  campaign.num_processes = arguments.processes;
+  campaign.max_failures = arguments.max_failures;
+  std::cout << "first seed " << campaign.first_seed << "\n" << std::flush;
+  campaign.on_progress = [&](int64_t num_done, int64_t num_failures) {
+    static int64_t calls = 0;
+    if (++calls % 10 != 0) return;
+    const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
+    std::cerr << num_done << " of " << arguments.seeds << " schedules, " << num_failures
+              << " violations, " << static_cast<int64_t>(num_done / seconds) << " per second\n";
+  };
+  const CampaignResult result = RunCampaign(campaign);
+  if (arguments.table) std::cout << result.coverage.Table(result.num_schedules);
+  for (const Failure& failure : result.failures) {
+    std::cout << "seed " << failure.seed << ": " << failure.violation
+              << "\n  again, with its transcript: core_sim --seed " << failure.seed << "\n";
+  }
+  if (arguments.minimise && !result.failures.empty()) Explain(result.failures.front());
+  const std::vector<std::string> missed = result.coverage.Missed(result.num_schedules);
+  if (result.failures.empty()) {
+    for (const std::string& row : missed) std::cout << "never met: " << row << "\n";
+  }
+  const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
+  std::cout << result.num_steps << " steps in " << seconds << " s\n"
+            << result.num_schedules << " schedules, " << result.failures.size() << " violations\n";
+  return result.failures.empty() && missed.empty() ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace mirrorsd::sim
+
+int main(int argc, char** argv) {
+  mirrorsd::sim::Arguments arguments;
+  if (!mirrorsd::sim::Parse(argc, argv, &arguments)) {
+    std::cerr << "usage: core_sim [--seeds N] [--first S] [--processes P] [--seed S] "
+                 "[--max-failures N] [--no-minimise] [--no-table]\n";
+    return 2;
+  }
+  return arguments.only != 0 ? mirrorsd::sim::RunOne(arguments.only)
+                             : mirrorsd::sim::RunMany(arguments);
+}
