@@ -61,7 +61,7 @@ absl::Status PlaceStrayWords(const CommandSpec& command, const std::vector<std::
       return UnknownOption(command, word);
     }
     if (command.positional.empty()) {
-      return InvalidField(word, absl::StrCat("unexpected word; ", View(command.command_line),
+      return InvalidField(word.empty() ? "''" : word, absl::StrCat("unexpected word; ", View(command.command_line),
                                              " takes options only (see --help)"));
     }
     positional.push_back(word);

@@ -103,6 +103,7 @@ std::vector<std::string> Options::ArgumentsFor(Program other) const {
 
 std::string_view ClosestName(std::string_view name, absl::Span<const std::string_view> names) {
   std::string_view closest;
+  if (name.size() > 64) return closest;  // no typing error, and the distance would cost its time
   size_t smallest = name.size() / 3 + 2;  // more typing errors than that are another word
   for (const std::string_view candidate : names) {
     std::vector<size_t> row(candidate.size() + 1);

@@ -104,7 +104,8 @@ absl::Status AddFile(Program program, const std::string& path, Values* values) {
       std::vector<std::string_view> names;
       for (const OptionSpec& each : OptionTable()) names.push_back(each.name);
       const std::string_view closest = ClosestName(entry.key, names);
-      return BadFile(where, absl::StrCat("unknown key '", entry.key, "'",
+      const std::string shown = entry.key.size() <= 64 ? entry.key : entry.key.substr(0, 64) + "...";
+      return BadFile(where, absl::StrCat("unknown key '", shown, "'",
                                          closest.empty() ? "" : "; did you mean ", View(closest),
                                          closest.empty() ? "" : "?"));
     }

@@ -15,6 +15,16 @@ std::string PlaceOf(const std::string& name, const YAML::Mark& mark) {
   return mark.is_null() ? name : absl::StrCat(name, ":", mark.line + 1);
 }
 
+// A key as a message quotes it: it comes from the file, so it is cut.
+std::string Shown(const std::string& key) {
+  return key.size() <= 64 ? key : key.substr(0, 64) + "...";
+}
+
+absl::Status TooManyValues(const std::string& name, int line) {
+  return BadFile(absl::StrCat(name, ":", line), "the file has too many values",
+                 absl::StrCat(kMaxYamlValues, " values"));
+}
+
 absl::StatusOr<YamlEntry> ReadEntry(const std::string& name, const YAML::Node& key,
                                     const YAML::Node& value) {
   if (!key.IsScalar()) {
@@ -29,14 +39,15 @@ absl::StatusOr<YamlEntry> ReadEntry(const std::string& name, const YAML::Node& k
   }
   if (!value.IsSequence()) {
     return BadFile(PlaceOf(name, key.Mark()),
-                   absl::StrCat(entry.key, " needs a value: a scalar or a list of scalars"));
+                   absl::StrCat(Shown(entry.key), " needs a value: a scalar or a list of scalars"));
   }
   entry.is_list = true;
   for (const YAML::Node& item : value) {
     if (!item.IsScalar()) {
       return BadFile(PlaceOf(name, item.Mark()),
-                     absl::StrCat("the list of ", entry.key, " may hold scalars only"));
+                     absl::StrCat("the list of ", Shown(entry.key), " may hold scalars only"));
     }
+    if (entry.texts.size() == kMaxYamlValues) return TooManyValues(name, entry.line);
     entry.texts.push_back(item.Scalar());
   }
   return entry;
@@ -56,13 +67,16 @@ absl::StatusOr<std::vector<YamlEntry>> ParseYaml(std::string_view text, const st
       return BadFile(PlaceOf(name, root.Mark()), "the file must be a mapping of options to values");
     }
     std::set<std::string> seen;
+    size_t num_values = 0;
     for (const auto& pair : root) {
       absl::StatusOr<YamlEntry> entry = ReadEntry(name, pair.first, pair.second);
       if (!entry.ok()) return entry.status();
       if (!seen.insert(entry->key).second) {
         return BadFile(absl::StrCat(name, ":", entry->line),
-                       absl::StrCat(entry->key, " stands twice in the file"));
+                       absl::StrCat(Shown(entry->key), " stands twice in the file"));
       }
+      num_values += entry->texts.size();
+      if (num_values > kMaxYamlValues || seen.size() > kMaxYamlValues) return TooManyValues(name, entry->line);
       entries.push_back(*std::move(entry));
     }
   } catch (const YAML::Exception& error) {

@@ -12,6 +12,8 @@
 namespace mirrorsd::config {
 
 inline constexpr size_t kMaxYamlFileBytes = 1 << 20;
+// Of all lists and scalars together: an alias repeats a list at the cost of a few bytes.
+inline constexpr size_t kMaxYamlValues = 4096;
 
 struct YamlEntry {
   std::string key;
@@ -20,7 +22,7 @@ struct YamlEntry {
   int line = 0;  // from 1
 };
 
-// Errors:  BAD_FILE with "NAME:LINE" for what is no YAML, no flat mapping, a key twice, above the limit
+// Errors:  BAD_FILE with "NAME:LINE" for what is no YAML, no flat mapping, a key twice, above a limit
 absl::StatusOr<std::vector<YamlEntry>> ParseYaml(std::string_view text, const std::string& name);
 
 // Errors:  MISSING_FILE, and those of ParseYaml

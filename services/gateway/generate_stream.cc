@@ -105,12 +105,7 @@ class Reactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
 };
 
 absl::StatusOr<RequestPlan> Stream::Plan(const grpc::ByteBuffer& request) {
-  v1::GenerateRequest message;
-  if (absl::Status status = wire::ParseMessage(ToBytes(request), &message); !status.ok()) {
-    return status;
-  }
-  auto command = wire::Parse(message);
-  if (!command.ok()) return command.status();
+  // First what costs nothing: a flood is refused unread.
   if (state_->draining.load()) {
     return Unavailable("DRAINING", "this gateway is shutting down");
   }
@@ -118,6 +113,12 @@ absl::StatusOr<RequestPlan> Stream::Plan(const grpc::ByteBuffer& request) {
     return Overloaded("TOO_MANY_REQUESTS", "too many requests are open",
                       absl::StrCat(state_->limits.max_concurrent_requests));
   }
+  v1::GenerateRequest message;
+  if (absl::Status status = wire::ParseMessage(ToBytes(request), &message); !status.ok()) {
+    return status;
+  }
+  auto command = wire::Parse(message);
+  if (!command.ok()) return command.status();
   const std::shared_ptr<const CellView> view = state_->watch->view();
   if (!view->reachable) return Unavailable("NO_SCHEDULER", view->error);
   auto plan = PlanRequest(*command, state_->model, view->cell,

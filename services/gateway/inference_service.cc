@@ -108,10 +108,12 @@ class InferenceService final : public Base {
 
   absl::Status DoDetokenize(const v1::DetokenizeRequest& message,
                             v1::DetokenizeResponse* answer) {
-    absl::Status status = CheckModelName(message.model(), state_->model);
+    auto command = wire::Parse(message);
+    if (!command.ok()) return command.status();
+    absl::Status status = CheckModelName(command->model, state_->model);
     if (!status.ok()) return status;
-    const std::vector<TokenId> ids(message.token_ids().begin(), message.token_ids().end());
-    auto text = state_->model.tokenizer->Decode(ids, message.skip_special_tokens());
+    auto text =
+        state_->model.tokenizer->Decode(command->token_ids, command->skip_special_tokens);
     if (!text.ok()) return text.status();
     answer->set_text(*std::move(text));
     return absl::OkStatus();

@@ -13,6 +13,7 @@
 #include <chrono>
 #include <optional>
 #include <thread>
+#include <utility>
 #include <unistd.h>
 #include <variant>
 #include <vector>
@@ -83,6 +84,7 @@ struct Shared {
   HttpServerOptions options;
   Router router;
   std::atomic<size_t> num_connections{0};
+  std::atomic<size_t> body_bytes{0};
 };
 
 // One connection: request, answer, and again while it is kept alive. Lives as long as an operation or a
@@ -92,7 +94,10 @@ class Connection : public std::enable_shared_from_this<Connection> {
   Connection(Generic::socket socket, Shared* shared) : stream_(std::move(socket)), shared_(shared) {
     shared_->num_connections.fetch_add(1);
   }
-  ~Connection() { shared_->num_connections.fetch_sub(1); }
+  ~Connection() {
+    ReleaseBody();
+    shared_->num_connections.fetch_sub(1);
+  }
 
   void Start() {
     asio::dispatch(stream_.get_executor(), [self = shared_from_this()] { self->Read(); });
@@ -104,11 +109,31 @@ class Connection : public std::enable_shared_from_this<Connection> {
     parser_->header_limit(static_cast<uint32_t>(shared_->options.max_header_bytes));
     parser_->body_limit(shared_->options.max_body_bytes);
     stream_.expires_after(Chrono(shared_->options.read_timeout));
+    bhttp::async_read_header(stream_, buffer_, *parser_,
+                             [self = shared_from_this()](error_code error, size_t) {
+                               self->OnHeader(error);
+                             });
+  }
+
+  void OnHeader(const error_code& error) {
+    if (error || parser_->is_done()) return OnRead(error);
+    // Room for the body is taken before it comes: many connections must not add up to too much.
+    body_bytes_ = parser_->content_length().value_or(shared_->options.max_body_bytes);
+    if (shared_->body_bytes.fetch_add(body_bytes_) + body_bytes_ >
+        shared_->options.max_total_body_bytes) {
+      ReleaseBody();
+      keep_alive_ = false;
+      return Write({.status = 503,
+                    .body = "Too many bodies at a time.\n",
+                    .headers = {{"Retry-After", "1"}}});
+    }
     bhttp::async_read(stream_, buffer_, *parser_,
                       [self = shared_from_this()](error_code error, size_t) {
                         self->OnRead(error);
                       });
   }
+
+  void ReleaseBody() { shared_->body_bytes.fetch_sub(std::exchange(body_bytes_, 0)); }
 
   void OnRead(const error_code& error) {
     if (error) {
@@ -151,6 +176,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     if (!head_only_) answer_.body() = std::move(response.body);
     stream_.expires_after(Chrono(shared_->options.write_timeout));
     bhttp::async_write(stream_, answer_, [self = shared_from_this()](error_code error, size_t) {
+      self->ReleaseBody();
       if (error || !self->keep_alive_) return self->Close();
       self->Read();
     });
@@ -167,6 +193,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   beast::flat_buffer buffer_;
   std::optional<bhttp::request_parser<bhttp::string_body>> parser_;
   bhttp::response<bhttp::string_body> answer_;
+  size_t body_bytes_ = 0;  // taken of shared_->body_bytes
   bool keep_alive_ = false;
   bool head_only_ = false;
 };

@@ -20,6 +20,8 @@ struct HttpServerOptions {
   size_t max_connections = 256;         // more are answered 503 and closed
   size_t max_header_bytes = 16 << 10;   // more: 431
   size_t max_body_bytes = 8 << 20;      // more: 413
+  // Bodies of all connections that are being read or answered, by what their headers announce; more: 503.
+  size_t max_total_body_bytes = 64 << 20;
   absl::Duration read_timeout = absl::Seconds(30);   // of one request, idle time before it included
   absl::Duration write_timeout = absl::Seconds(30);  // of one answer
 };

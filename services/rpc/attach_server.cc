@@ -24,6 +24,9 @@ using AttachOutbox = Outbox<Reactor, pb::SchedulerMessage>;
 constexpr size_t kBatchBytes = 1 << 20;
 constexpr int kBatchCommands = 8192;
 
+// What a message costs beside its reports, in reports.
+constexpr size_t kReportsPerMessage = 64;
+
 }  // namespace
 
 class AttachServer::State final : public pb::Fleet::CallbackService,
@@ -143,10 +146,28 @@ class AttachServer::State::Stream final : public Reactor,
     auto& reports = std::get<std::vector<WorkerReport>>(message->content);
     if (!attached_) return InvalidField("hello", "is missing: it must come first");
     if (reports.empty()) return absl::OkStatus();
-    if (!state_->handler->OnReports(connection_, message->fence, std::move(reports))) {
+    const size_t cost = CostOf(reports);
+    if (waiting_->fetch_add(cost) + cost > state_->options.max_waiting_reports) {
+      waiting_->fetch_sub(cost);
+      return Overloaded("TOO_MANY_REPORTS", "this worker reports faster than it is heard",
+                        absl::StrCat(state_->options.max_waiting_reports, " reports waiting"));
+    }
+    Receipt receipt(waiting_.get(), [waiting = waiting_, cost](void*) { waiting->fetch_sub(cost); });
+    if (!state_->handler->OnReports(connection_, message->fence, std::move(reports),
+                                    std::move(receipt))) {
       return Overloaded("SCHEDULER_OVERLOADED", "the scheduler's mailbox is full");
     }
     return absl::OkStatus();
+  }
+
+  // Items of a round are dealt with one by one, so each counts.
+  static size_t CostOf(const std::vector<WorkerReport>& reports) {
+    size_t cost = kReportsPerMessage + reports.size();
+    for (const WorkerReport& report : reports) {
+      if (const auto* done = std::get_if<VerifyDone>(&report)) cost += done->items.size();
+      if (const auto* exit = std::get_if<EarlyExitReported>(&report)) cost += exit->items.size();
+    }
+    return cost;
   }
 
   const std::shared_ptr<State> state_;
@@ -154,6 +175,8 @@ class AttachServer::State::Stream final : public Reactor,
   const std::shared_ptr<AttachOutbox> outbox_;
   grpc::Alarm hello_timer_;
   std::atomic<bool> greeted_{false};  // a Hello has come
+  // Outlives the stream with the receipts that are out.
+  const std::shared_ptr<std::atomic<size_t>> waiting_ = std::make_shared<std::atomic<size_t>>(0);
 
   // Of the reading reactions, which come one at a time, and of OnDone, which is last.
   pb::WorkerMessage incoming_;

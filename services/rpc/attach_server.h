@@ -23,13 +23,17 @@ class Service;
 
 namespace mirrorsd::rpc {
 
+// Kept by whoever has not dealt with a message's reports yet; letting go of it tells that they were dealt with.
+using Receipt = std::shared_ptr<void>;
+
 class AttachHandler {
  public:
   virtual ~AttachHandler() = default;
   // False: no room; the stream is ended as overloaded and nothing more is said of it.
   virtual bool OnHello(ConnectionId connection, Hello hello) = 0;
   // One message's reports, in order. False: no room; the stream is ended and OnDetached follows.
-  virtual bool OnReports(ConnectionId connection, Fence fence, std::vector<WorkerReport> reports) = 0;
+  virtual bool OnReports(ConnectionId connection, Fence fence, std::vector<WorkerReport> reports,
+                         Receipt receipt) = 0;
   // The stream is gone, for whatever reason. Exactly once after an OnHello that was taken; last.
   virtual void OnDetached(ConnectionId connection, const std::string& reason) = 0;
 };
@@ -38,6 +42,9 @@ struct AttachServerOptions {
   size_t max_streams = 512;             // live Attach streams; more are refused as overloaded
   size_t max_pending_commands = 16384;  // of one stream, not yet taken by gRPC
   size_t max_pending_bytes = 64 << 20;  // likewise, encoded
+  // Reports of one stream that were not dealt with; a message counts as 64 more.
+  // A worker that sends more than is taken loses its own stream, before it fills what all share.
+  size_t max_waiting_reports = 1 << 18;
   absl::Duration hello_timeout = absl::Seconds(10);
   // How long the end of a stream may wait for a worker that does not read, before it is cut off.
   absl::Duration end_grace = absl::Seconds(1);

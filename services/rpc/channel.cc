@@ -19,6 +19,10 @@ constexpr int kKeepaliveTimeoutMs = 10'000;
 // Of a channel that outlives its server, as a gateway's does. gRPC's own go up to two minutes.
 constexpr int kFirstReconnectMs = 100;
 constexpr int kMostReconnectMs = 2'000;
+// From a connection's begin to its first settings: who says nothing keeps no connection.
+constexpr int kHandshakeTimeoutMs = 10'000;
+// Calls of one connection; above what any service of ours takes, so that refusals are ours and have a reason.
+constexpr int kMaxConcurrentCalls = 16'384;
 
 }  // namespace
 
@@ -62,6 +66,8 @@ void ConfigureServer(grpc::ServerBuilder* builder) {
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                               kKeepaliveTimeMs / 2);
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  builder->AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+  builder->AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kMaxConcurrentCalls);
 }
 
 }  // namespace mirrorsd::rpc

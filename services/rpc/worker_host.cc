@@ -13,6 +13,25 @@ namespace {
 // limits of the Hello; more than this is a scheduler gone wrong, and the stream is dropped.
 constexpr size_t kMailboxBatches = 65536;
 constexpr size_t kControlReserve = 1024;
+// Tokens of commands that wait, each command and each item of a round counted as some more.
+constexpr size_t kMaxWaitingTokens = 1 << 25;
+
+size_t NumTokens(const std::vector<WorkerCommand>& commands) {
+  constexpr size_t kPerItem = 32;
+  struct Count {
+    size_t operator()(const StartSequence&) const { return 0; }
+    size_t operator()(const AppendTokens& append) const { return append.token_ids.size(); }
+    size_t operator()(const StartVerify& start) const { return kPerItem * start.items.size(); }
+    size_t operator()(const StartRollout& start) const {
+      return start.path_tokens.size() + kPerItem * start.roots.size();
+    }
+    size_t operator()(const EndSequence&) const { return 0; }
+    size_t operator()(const mirrorsd::Drain&) const { return 0; }
+  };
+  size_t size = kPerItem;
+  for (const WorkerCommand& command : commands) size += kPerItem + std::visit(Count(), command);
+  return size;
+}
 
 }  // namespace
 
@@ -56,7 +75,13 @@ void WorkerHost::Stop() {
 void WorkerHost::OnWelcome(const Fence& fence) { actor_.PushControl(Welcomed{fence}); }
 
 bool WorkerHost::OnCommands(const Fence& fence, std::vector<WorkerCommand> commands) {
-  return actor_.Push(Commanded{fence, std::move(commands)});
+  const size_t size = NumTokens(commands);
+  if (waiting_tokens_.fetch_add(size) + size <= kMaxWaitingTokens &&
+      actor_.Push(Commanded{fence, std::move(commands)})) {
+    return true;
+  }
+  waiting_tokens_.fetch_sub(size);
+  return false;
 }
 
 void WorkerHost::OnDetached(const absl::Status& status) {
@@ -66,6 +91,7 @@ void WorkerHost::OnDetached(const absl::Status& status) {
 
 void WorkerHost::Take(Message&& message) {
   if (auto* commanded = std::get_if<Commanded>(&message)) {
+    waiting_tokens_.fetch_sub(NumTokens(commanded->commands));
     if (fence_ != commanded->fence) return;
     for (WorkerCommand& command : commanded->commands) session_.handle(std::move(command));
     if (!session_.has_work()) EndIfDrained();

@@ -85,6 +85,7 @@ class WorkerHost final : private AttachListener {
   std::unique_ptr<AttachClient> client_;
   std::atomic<bool> attached_{false};
   std::atomic<uint64_t> num_attachments_{0};
+  std::atomic<size_t> waiting_tokens_{0};  // of commands that the session was not given yet
 
   // The actor's own.
   std::optional<Fence> fence_;

@@ -14,6 +14,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr int64_t kMaxTokenId = int64_t{1} << 24;
+constexpr size_t kMaxEndTokens = 256;  // what a request to the scheduler can carry
 
 // Reads keys of one JSON object and remembers the first thing that was wrong.
 class Reader {
@@ -28,13 +29,14 @@ class Reader {
     const std::string range =
         low_is_allowed ? absl::StrCat(low, " to ", high)
                        : absl::StrCat("above ", low, ", at most ", high);
-    const double number = value->is_number() ? value->get<double>() : 0.0;
+    // As it will be used: a double above the bound may be none as a float.
+    const float number = value->is_number() ? static_cast<float>(value->get<double>()) : 0.0f;
     if (!value->is_number() || !(number <= high) ||
         !(low_is_allowed ? number >= low : number > low)) {
       Refuse(key, *value, range);
       return std::nullopt;
     }
-    return static_cast<float>(number);
+    return number;
   }
 
   std::optional<int32_t> Integer(const char* key, int64_t low, int64_t high) {
@@ -58,6 +60,10 @@ class Reader {
     std::vector<TokenId> ids;
     const Json* value = Find(key);
     if (value == nullptr) return ids;
+    if (value->is_array() && value->size() > kMaxEndTokens) {
+      Refuse(key, value->size(), absl::StrCat(kMaxEndTokens, " ids"));
+      return ids;
+    }
     const Json list = value->is_array() ? *value : Json::array({*value});
     for (const Json& item : list) {
       const std::optional<int32_t> id = AsInteger(key, item, 0, kMaxTokenId);

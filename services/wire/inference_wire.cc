@@ -195,6 +195,17 @@ absl::StatusOr<TokenizeCommand> Parse(const v1::TokenizeRequest& message) {
   return command;
 }
 
+absl::StatusOr<DetokenizeCommand> Parse(const v1::DetokenizeRequest& message) {
+  Checks checks;
+  const Field root("");
+  checks.Bytes(Field(root, "model"), message.model(), 0, kMaxNameBytes);
+  checks.TokenIds(Field(root, "token_ids"), message.token_ids(), 0, kMaxDetokenizeTokens);
+  if (!checks.ok()) return checks.status();
+  return DetokenizeCommand{message.model(),
+                           {message.token_ids().begin(), message.token_ids().end()},
+                           message.skip_special_tokens()};
+}
+
 void Write(const SamplingParameters& sampling, v1::SamplingParams* message) {
   message->set_temperature(sampling.temperature);
   message->set_top_k(sampling.top_k);

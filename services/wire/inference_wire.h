@@ -25,6 +25,10 @@ inline constexpr size_t kMaxRoleBytes = 64;
 inline constexpr size_t kMaxToolsBytes = 1 << 20;
 inline constexpr int32_t kMaxPublicStops = 16;
 inline constexpr size_t kMaxPublicStopBytes = 256;
+inline constexpr int32_t kMaxDetokenizeTokens = 1 << 18;  // each may be a long text
+// Messages, strings and unknown fields of one request together. An empty entry costs its sender two bytes and
+// us a hundred, so they are counted before the message is built.
+inline constexpr int32_t kMaxRequestEntries = 65536;
 
 struct ChatRequest {
   std::vector<std::pair<std::string, std::string>> messages;  // role, content; at least one
@@ -66,9 +70,16 @@ struct TokenizeCommand {
   bool add_special_tokens = true;
 };
 
+struct DetokenizeCommand {
+  std::string model;
+  std::vector<TokenId> token_ids;
+  bool skip_special_tokens = false;
+};
+
 // Errors:  InvalidField with the field's path, e.g. "sampling.top_p", and its limit
 absl::StatusOr<GenerateCommand> Parse(const v1::GenerateRequest& message);
 absl::StatusOr<TokenizeCommand> Parse(const v1::TokenizeRequest& message);
+absl::StatusOr<DetokenizeCommand> Parse(const v1::DetokenizeRequest& message);
 
 // "off", "serial", ...; the names of the command line. kDefault is "default".
 const char* SpeculationModeName(SpeculationMode mode);
@@ -82,7 +93,7 @@ void Write(const SamplingParameters& sampling, v1::SamplingParams* message);
 void Write(const SpeculationStats& stats, SpeculationMode mode, v1::SpeculationStatistics* message);
 
 // Parses bytes that a client sent. protobuf alone only says that it failed; this names the field that is
-// not UTF-8, or says that the bytes are no such message.
+// not UTF-8, or says that the bytes are no such message, or one of too many entries.
 absl::Status ParseMessage(const std::string& bytes, google::protobuf::Message* message);
 
 }  // namespace mirrorsd::wire

@@ -1,6 +1,8 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/descriptor.pb.h>
 #include <google/protobuf/dynamic_message.h>
+#include <google/protobuf/io/coded_stream.h>
+#include <google/protobuf/wire_format_lite.h>
 
 #include <memory>
 #include <mutex>
@@ -78,9 +80,42 @@ std::string FindBroken(const pb::Message& message) {
   return "";
 }
 
+// Takes from `left` for each entry of a message of `type`; false once there is none left. What is no message is
+// not this function's to say.
+bool CountEntries(pb::io::CodedInputStream* in, const pb::Descriptor* type, int64_t* left) {
+  using Lite = pb::internal::WireFormatLite;
+  while (const uint32_t tag = in->ReadTag()) {
+    const pb::FieldDescriptor* field = type->FindFieldByNumber(Lite::GetTagFieldNumber(tag));
+    const bool is_delimited = Lite::GetTagWireType(tag) == Lite::WIRETYPE_LENGTH_DELIMITED;
+    if ((is_delimited || field == nullptr) && --*left < 0) return false;
+    uint32_t size = 0;
+    if (!is_delimited || field == nullptr ||
+        field->cpp_type() != pb::FieldDescriptor::CPPTYPE_MESSAGE) {
+      if (!Lite::SkipField(in, tag)) return true;
+      continue;
+    }
+    if (!in->ReadVarint32(&size)) return true;
+    const auto limit = in->PushLimit(static_cast<int>(size));
+    if (!CountEntries(in, field->message_type(), left)) return false;
+    if (in->BytesUntilLimit() > 0) return true;
+    in->PopLimit(limit);
+  }
+  return true;
+}
+
+bool HasTooManyEntries(const std::string& bytes, const pb::Descriptor* type) {
+  pb::io::CodedInputStream in(reinterpret_cast<const uint8_t*>(bytes.data()),
+                              static_cast<int>(bytes.size()));
+  int64_t left = kMaxRequestEntries;
+  return !CountEntries(&in, type, &left);
+}
+
 }  // namespace
 
 absl::Status ParseMessage(const std::string& bytes, google::protobuf::Message* message) {
+  if (bytes.size() / 2 > kMaxRequestEntries && HasTooManyEntries(bytes, message->GetDescriptor())) {
+    return InvalidField("message", "has too many entries", absl::StrCat(kMaxRequestEntries));
+  }
   {
     // What protobuf would print about broken UTF-8 is told to the client instead.
     pb::LogSilencer silence;

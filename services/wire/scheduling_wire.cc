@@ -64,7 +64,7 @@ void ParseWorker(const pb::AttachedWorker& message, const Field& field, Checks* 
   checks->InRange(Field(field, "kv_blocks_free"), message.kv_blocks_free(), 0,
                   message.kv_blocks_total());
   checks->InRange(Field(field, "kv_blocks_evictable"), message.kv_blocks_evictable(), 0,
-                  message.kv_blocks_total());
+                  message.kv_blocks_total() - message.kv_blocks_free());
   checks->NotNegative(Field(field, "num_sequences"), message.num_sequences());
   *worker = {.name = message.name(),
              .role = message.role() == kDraftRole ? WorkerRole::kDraft : WorkerRole::kVerifier,

@@ -18,7 +18,7 @@ void ParseItem(const pb::VerifyItem& message, const Field& field, Checks* checks
     case pb::VerifyItem::kPrefill: {
       const Field prefill(field, "prefill");
       checks->InRange(Field(prefill, "begin"), message.prefill().begin(), 0,
-                      message.committed_length() - 1);
+                      int64_t{message.committed_length()} - 1);
       checks->InRange(Field(prefill, "end"), message.prefill().end(),
                       int64_t{message.prefill().begin()} + 1, message.committed_length());
       item->is_prefill = true;

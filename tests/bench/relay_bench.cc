@@ -147,7 +147,8 @@ class SchedulerProcess : public rpc::AttachHandler {
   bool OnHello(ConnectionId connection, Hello hello) override {
     return actor_.Push({connection, std::move(hello), {}});
   }
-  bool OnReports(ConnectionId connection, Fence, std::vector<WorkerReport> reports) override {
+  bool OnReports(ConnectionId connection, Fence, std::vector<WorkerReport> reports,
+                 rpc::Receipt) override {
     return actor_.Push({connection, std::nullopt, std::move(reports)});
   }
   void OnDetached(ConnectionId, const std::string&) override {}

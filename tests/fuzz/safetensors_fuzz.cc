@@ -2,17 +2,46 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "common/check.h"
+#include "common/error.h"
 #include "workers/engine/model/loader/safetensors.h"
 
 namespace {
 
 using mirrorsd::engine::StoredTensor;
 
+void CheckRefusal(const absl::Status& status, absl::string_view path) {
+  const auto info = mirrorsd::GetErrorInfo(status);
+  CHECK(info.has_value() && info->reason == "BAD_FILE" && info->field == path) << status;
+  CHECK_LT(status.message().size(), size_t{1024});
+}
+
+// What was read, written anew and read again, is the same.
+void CheckRoundTrip(const std::vector<StoredTensor>& tensors) {
+  for (const StoredTensor& tensor : tensors) {
+    if (tensor.type == mirrorsd::engine::StoredType::kOther) return;  // read only, never written
+  }
+  std::string file = mirrorsd::engine::MakeSafetensorsHeader(tensors);
+  for (const StoredTensor& tensor : tensors) {
+    file.append(reinterpret_cast<const char*>(tensor.bytes.data()), tensor.bytes.size());
+  }
+  const auto again = mirrorsd::engine::ParseSafetensors(
+      "again", {reinterpret_cast<const uint8_t*>(file.data()), file.size()});
+  CHECK(again.ok()) << again.status();
+  CHECK_EQ(again->size(), tensors.size());
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const StoredTensor& written = (*again)[i];
+    CHECK(written.name == tensors[i].name && written.shape == tensors[i].shape);
+    CHECK(written.type == tensors[i].type && written.bytes == tensors[i].bytes);
+  }
+}
+
 void CheckFile(absl::Span<const uint8_t> file) {
   const auto tensors = mirrorsd::engine::ParseSafetensors("fuzz.safetensors", file);
-  if (!tensors.ok()) return;
+  if (!tensors.ok()) return CheckRefusal(tensors.status(), "fuzz.safetensors");
+  CheckRoundTrip(*tensors);
   uint64_t sum = 0;
   const std::string* before = nullptr;
   for (const StoredTensor& tensor : *tensors) {
@@ -27,7 +56,7 @@ void CheckFile(absl::Span<const uint8_t> file) {
 
 void CheckIndex(absl::string_view text) {
   const auto shards = mirrorsd::engine::ParseSafetensorsIndex("fuzz.index.json", text);
-  if (!shards.ok()) return;
+  if (!shards.ok()) return CheckRefusal(shards.status(), "fuzz.index.json");
   for (const auto& [tensor, shard] : *shards) {
     CHECK(!shard.empty() && shard != ".." && shard.find('/') == std::string::npos);
   }

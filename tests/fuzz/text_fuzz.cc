@@ -68,6 +68,36 @@ void FuzzMessages(std::string_view json, bool as_tools) {
   CHECK(IsValidUtf8(*text));
 }
 
+// A tokenizer that loads can be used: encoding fails or gives ids that it has, what it decodes is UTF-8, and its
+// incremental decoder is as bounded.
+void FuzzTokenizerFile(std::string_view json) {
+  const auto tokenizer = Tokenizer::Parse(json);
+  if (!tokenizer.ok()) return CheckNamed(tokenizer.status());
+  CHECK_EQ((*tokenizer)->VocabularyFingerprint().size(), size_t{64});
+  for (const char* text : {"", "one two 1.5", "\xE2\x82\xAC\n\n  \xF0\x9F\x98\x80</s><s>"}) {
+    const auto ids = (*tokenizer)->Encode(text, true, "text");
+    if (!ids.ok()) continue;
+    for (const TokenId id : *ids) CHECK(id >= 0 && id < (1 << 24) + 1);
+    const auto decoded = (*tokenizer)->Decode(*ids, false);
+    CHECK(!decoded.ok() || IsValidUtf8(*decoded));
+  }
+  IncrementalDecoder decoder(*tokenizer, true);
+  for (TokenId id = 0; id < 40; ++id) CHECK(IsValidUtf8(decoder.Feed(id % 20)));
+  CHECK(IsValidUtf8(decoder.Flush()));
+}
+
+// A template of any text: it does not compile, it fails, or it gives at most so much text in a bounded time.
+void FuzzTemplate(std::string_view source) {
+  constexpr size_t kMaxOutputBytes = size_t{64} << 20;
+  const auto made = ChatTemplate::Parse({std::string(source), "", "", ""}, "fuzz");
+  if (!made.ok()) return CheckNamed(made.status());
+  const auto text = (*made)->Render(
+      {.messages_json = R"([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}])",
+       .tools_json = R"([{"type": "function", "function": {"name": "f", "parameters": {"a": 1}}}])"});
+  if (!text.ok()) return CheckNamed(text.status());
+  CHECK(IsValidUtf8(*text) && text->size() <= kMaxOutputBytes);
+}
+
 // Up to the first zero byte the stop strings, by lines; then the text, in pieces of three
 // characters.
 void FuzzStopStrings(std::string_view bytes) {
@@ -113,7 +143,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case 'n': FuzzMessages(input, true); break;
     case 's': FuzzStopStrings(input); break;
     case 'g': status = ParseGenerationConfig(input, "generation_config.json").status(); break;
-    case 'k': status = Tokenizer::Parse(input).status(); break;
+    case 'k': FuzzTokenizerFile(input); break;
+    case 'r': FuzzTemplate(input); break;
     case 'c':
       status = ChatTemplate::Parse({"", "", std::string(input), ""}, "fuzz").status();
       break;

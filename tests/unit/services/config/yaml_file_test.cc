@@ -49,5 +49,34 @@ TEST(YamlFileTest, RefusesAFileAboveTheLimitAndAMissingOne) {
   EXPECT_EQ(GetErrorInfo(missing.status())->field, "/no/such/cell.yaml");
 }
 
+// A few bytes may stand for a long list, again and again.
+TEST(YamlFileTest, AliasesDoNotMultiply) {
+  std::string bomb = "stop: &a [";
+  for (int i = 0; i < 3000; ++i) bomb += "x,";
+  bomb += "x]\n";
+  for (int i = 0; i < 10000; ++i) bomb += "k" + std::to_string(i) + ": *a\n";
+  const auto refused = ParseYaml(bomb, "f.yaml");
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(GetErrorInfo(refused.status())->field, "f.yaml:2");
+  EXPECT_EQ(GetErrorInfo(refused.status())->limit, "4096 values");
+  EXPECT_TRUE(ParseYaml("a: &a [x, y]\nb: *a\n", "f.yaml").ok());
+}
+
+TEST(YamlFileTest, DeepNestingIsAnError) {
+  for (const char* open : {"[", "{a: ", "- ", "? "}) {
+    std::string text;
+    while (text.size() < (1 << 20) - 8) text += open;
+    EXPECT_FALSE(ParseYaml(text, "f.yaml").ok()) << open;
+  }
+}
+
+// What a message quotes of the file is cut.
+TEST(YamlFileTest, LongKeysDoNotFillTheMessage) {
+  const std::string key(1 << 19, 'k');
+  const auto twice = ParseYaml(key + ": 1\n" + key + ": 2\n", "f.yaml");
+  ASSERT_FALSE(twice.ok());
+  EXPECT_LT(twice.status().message().size(), 400u);
+}
+
 }  // namespace
 }  // namespace mirrorsd::config

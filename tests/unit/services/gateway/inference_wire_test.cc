@@ -161,6 +161,42 @@ TEST(ParseMessageTest, SaysThatBytesAreNoMessage) {
   EXPECT_TRUE(ParseMessage("", &request).ok());
 }
 
+// Two bytes on the wire, a hundred in memory: counted before the message is built.
+TEST(ParseMessageTest, TooManyEntriesAreRefused) {
+  const auto bomb = [](const std::string& entry, int count) {
+    std::string bytes;
+    for (int i = 0; i < count; ++i) bytes += entry;
+    return bytes;
+  };
+  const std::string stop("\x4a\0", 2), message("\x0a\0", 2), unknown("\xf8\x07\x01", 3);
+  const std::string messages = bomb(message, 70'000);  // 140,000 bytes: \xe0\xc5\x08
+  for (const std::string& bytes :
+       {bomb(stop, 70'000), "\x2a\xe0\xc5\x08" + messages, bomb(unknown, 70'000)}) {
+    v1::GenerateRequest request;
+    const absl::Status status = ParseMessage(bytes, &request);
+    EXPECT_EQ(GetErrorInfo(status)->field, "message") << status;
+    EXPECT_EQ(GetErrorInfo(status)->limit, "65536");
+  }
+  // Long is not many.
+  v1::GenerateRequest request;
+  request.set_prompt(std::string(1 << 20, 'a'));
+  EXPECT_TRUE(ParseMessage(request.SerializeAsString(), &request).ok());
+  for (int i = 0; i < 300'000; ++i) request.mutable_token_ids()->add_ids(i);
+  EXPECT_TRUE(ParseMessage(request.SerializeAsString(), &request).ok());
+  EXPECT_EQ(request.token_ids().ids_size(), 300'000);
+}
+
+TEST(InferenceWireTest, DetokenizeIsBounded) {
+  v1::DetokenizeRequest request;
+  request.mutable_token_ids()->Resize(kMaxDetokenizeTokens, 7);
+  EXPECT_EQ(Parse(request)->token_ids.size(), size_t{kMaxDetokenizeTokens});
+  request.add_token_ids(7);
+  EXPECT_EQ(GetErrorInfo(Parse(request).status())->field, "token_ids");
+  request.mutable_token_ids()->Resize(1, 7);
+  request.set_token_ids(0, -1);
+  EXPECT_EQ(GetErrorInfo(Parse(request).status())->field, "token_ids[0]");
+}
+
 TEST(InferenceWireTest, AcceptanceLengthIsOnePlusAcceptedOverRounds) {
   v1::SpeculationStatistics message;
   Write(SpeculationStats{.rounds = 4, .drafted_tokens = 16, .accepted_tokens = 10},

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "services/http/health_routes.h"
 
 namespace mirrorsd::http {
@@ -140,6 +141,63 @@ TEST(HttpServerTest, ConnectionsAboveTheLimitAreRefused) {
   close(second);
   while (server->num_connections() > 0) std::this_thread::yield();
   EXPECT_EQ(HttpGet(Address(*server), "/hello", absl::Seconds(10))->status, 200);
+}
+
+// A body's room is taken with its header, so that many slow ones cannot add up.
+TEST(HttpServerTest, BodiesOfAllConnectionsAreBounded) {
+  const auto server = Start({.max_body_bytes = 1000, .max_total_body_bytes = 1500});
+  const int slow = Connect(*server);
+  Write(slow, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nhalf");
+  const auto Post = [&](const std::string& framing) {
+    const int fd = Connect(*server);
+    Write(fd, "POST /echo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n" + framing);
+    const std::string answer = ReadUntil(fd, "never");
+    close(fd);
+    return answer;
+  };
+  const std::string fits = "Content-Length: 4\r\n\r\nbody";
+  while (Post("Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n").find(" 503 ") == std::string::npos) {
+    std::this_thread::yield();  // the slow one's header is still on its way
+  }
+  EXPECT_NE(Post(fits).find(" 200 "), std::string::npos);
+  Write(slow, std::string(996, 'x'));
+  EXPECT_NE(ReadUntil(slow, "xxx").find(" 200 "), std::string::npos);
+  EXPECT_NE(Post("Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n").find(" 200 "),
+            std::string::npos);
+  close(slow);
+}
+
+// One byte now and then resets no clock: the whole request has its time.
+TEST(HttpServerTest, SlowLorisIsClosed) {
+  const auto server = Start({.read_timeout = absl::Milliseconds(300)});
+  const int fd = Connect(*server);
+  Write(fd, "GET /hello HTTP/1.1\r\n");
+  const absl::Time started = absl::Now();
+  while (send(fd, "A: b\r\n", 6, MSG_NOSIGNAL) > 0 && absl::Now() - started < absl::Seconds(10)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_LT(absl::Now() - started, absl::Seconds(10));
+  EXPECT_EQ(server->num_connections(), 0u);
+  close(fd);
+}
+
+// Reads nothing of a large answer: its connection alone goes, and what waits for it is the kernel's.
+TEST(HttpServerTest, ClientThatDoesNotReadIsClosed) {
+  Router router;
+  router.AddSimple("GET", "/large", [](const Request&) {
+    return Response{.body = std::string(64 << 20, 'x')};
+  });
+  const auto server =
+      Start({.write_timeout = absl::Milliseconds(200)}, std::move(router));
+  const int fd = Connect(*server);
+  Write(fd, "GET /large HTTP/1.1\r\nHost: a\r\n\r\n");
+  const absl::Time started = absl::Now();
+  while (server->num_connections() == 0) std::this_thread::yield();
+  while (server->num_connections() > 0 && absl::Now() - started < absl::Seconds(20)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_EQ(server->num_connections(), 0u);
+  close(fd);
 }
 
 TEST(HttpServerTest, HandlerMayAnswerLaterFromAnotherThread) {

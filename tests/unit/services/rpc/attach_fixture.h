@@ -20,8 +20,9 @@ class RecordingHandler : public AttachHandler, public Watched {
     return takes_hellos;
   }
   bool OnReports(ConnectionId connection, Fence fence,
-                 std::vector<WorkerReport> batch) override {
+                 std::vector<WorkerReport> batch, Receipt receipt) override {
     Update([&] {
+      if (keeps_receipts) receipts.push_back(std::move(receipt));
       ++num_batches;
       fences.push_back(fence);
       for (WorkerReport& report : batch) {
@@ -37,11 +38,13 @@ class RecordingHandler : public AttachHandler, public Watched {
 
   bool takes_hellos = true;
   bool takes_reports = true;
+  bool keeps_receipts = false;  // as one that does not get round to the reports
   // Guarded as Watched says.
   std::vector<std::pair<ConnectionId, Hello>> hellos;
   std::map<ConnectionId, std::vector<WorkerReport>> reports;
   std::map<ConnectionId, std::vector<std::string>> detached;
   std::vector<Fence> fences;
+  std::vector<Receipt> receipts;
   int num_batches = 0;
   int num_heartbeats = 0;
 };

@@ -20,6 +20,7 @@ namespace pb = ::mirrorsd::internal::v1;
 AttachServerOptions SmallOptions() {
   return {.max_streams = 3,
           .max_pending_commands = 100,
+          .max_waiting_reports = 1000,
           .hello_timeout = absl::Milliseconds(100),
           .end_grace = absl::Milliseconds(100)};
 }
@@ -176,6 +177,31 @@ TEST_F(HostileWorkerTest, OneThatDoesNotReadFillsItsOwnQueueOnly) {
   server_.Close(connection, Unavailable("CLOSED_BY_SCHEDULER", "late"));
   EXPECT_TRUE(handler_.WaitFor([&] { return handler_.detached[connection].size() == 1; }));
   EXPECT_EQ(handler_.Get([&] { return handler_.detached[connection][0]; }), "late");
+}
+
+// Reports wait until they are dealt with; who sends more than the limit meanwhile loses the stream, alone.
+TEST_F(HostileWorkerTest, ReportsFasterThanTheyAreHeard) {
+  handler_.keeps_receipts = true;
+  RawWorker worker(loopback_.InProcess());
+  const ConnectionId connection = AttachRaw(&worker);
+  pb::WorkerMessage message;
+  for (int i = 0; i < 36; ++i) message.add_reports()->mutable_drain();  // 100 with the message itself
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(worker.Write(message));
+  ASSERT_TRUE(handler_.WaitFor([&] { return handler_.reports[connection].size() == 360; }));
+  handler_.Update([&] { handler_.receipts.pop_back(); });  // one is dealt with: one more has room
+  ASSERT_TRUE(worker.Write(message));
+  ASSERT_TRUE(handler_.WaitFor([&] { return handler_.reports[connection].size() == 396; }));
+  EXPECT_TRUE(handler_.Get([&] { return handler_.detached[connection].empty(); }));
+  worker.Write(message);
+  pb::SchedulerMessage answer;
+  EXPECT_FALSE(worker.Read(&answer));
+  const absl::Status status = worker.Finish();
+  EXPECT_EQ(GetErrorInfo(status)->reason, "TOO_MANY_REPORTS") << status;
+  EXPECT_TRUE(handler_.WaitFor([&] { return handler_.detached[connection].size() == 1; }));
+  handler_.Update([&] {
+    handler_.keeps_receipts = false;
+    handler_.receipts.clear();  // after the stream: nobody minds
+  });
 }
 
 TEST_F(HostileWorkerTest, TooManyStreams) {

@@ -75,6 +75,20 @@ TEST(GenerationConfig, WhatIsWrongIsNamed) {
               testing::StartsWith("f.json: not JSON: "));
 }
 
+// What passes here must pass at the scheduler: numbers as floats, and no more end tokens than a request carries.
+TEST(GenerationConfig, WhatARequestCannotCarryIsWrongInTheFile) {
+  for (const char* json : {R"({"top_p": 1e-60})", R"({"repetition_penalty": 1e-60})",
+                           R"({"temperature": 1e300})"}) {
+    EXPECT_EQ(GetErrorInfo(ParseGenerationConfig(json, "f.json").status())->reason, "BAD_FILE")
+        << json;
+  }
+  std::string ids = "0";
+  for (int i = 1; i < 256; ++i) ids += "," + std::to_string(i);
+  EXPECT_TRUE(ParseGenerationConfig("{\"eos_token_id\": [" + ids + "]}", "f.json").ok());
+  const auto refused = ParseGenerationConfig("{\"eos_token_id\": [" + ids + ",256]}", "f.json");
+  EXPECT_EQ(GetErrorInfo(refused.status())->limit, "256 ids");
+}
+
 TEST(GenerationConfig, EndTokensMayStandInTheModelsConfig) {
   TemporaryFolder folder;
   EXPECT_THAT(LoadGenerationConfig(folder.path())->end_token_ids, IsEmpty());
