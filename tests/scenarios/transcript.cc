@@ -154,7 +154,8 @@ class Runner {
                     static_cast<int32_t>(line.Number("rows", 512)),
                     static_cast<int32_t>(line.Number("max_window", 16))};
     hello.blocks = {line.Number("blocks", 64), line.Number("blocks", 64), 0};
-    hello.step_times = {line.Number("step_us", 1000) * 1000, 0};
+    hello.step_times = {line.Number("step_ns", line.Number("step_us", 1000) * 1000),
+                        line.Number("row_ns", 0)};
     const ConnectionId connection = next_connection_++;
     connections_[hello.name] = connection;
     names_[connection] = hello.name;
