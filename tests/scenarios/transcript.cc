@@ -1,5 +1,6 @@
 #include "tests/scenarios/transcript.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <map>
 #include <sstream>
@@ -84,10 +85,17 @@ class Runner {
       Show(answers);
       return true;
     }
+    if (line.Word(1) == "answers") return AnswerRound(line, answers);
     std::optional<Event> event = Parse(line);
     if (!event.has_value()) return false;
+    Step(*event, answers);
+    return true;
+  }
+
+ private:
+  void Step(const Event& event, std::vector<std::string>* answers) {
     std::vector<Action> actions;
-    core_->Step(now_, *event, &actions);
+    core_->Step(now_, event, &actions);
     core_->CheckInvariants();
     core_->TakeObservations();
     for (const Action& action : actions) answers->push_back(Print(action, names_));
@@ -96,16 +104,41 @@ class Runner {
         fences_[welcome->connection] = {welcome->welcome.scheduler_epoch,
                                         welcome->welcome.incarnation};
       }
+      if (const auto* send = std::get_if<SendToWorker>(&action)) {
+        const auto* verify = std::get_if<StartVerify>(&send->command);
+        if (verify != nullptr) rounds_[send->connection] = *verify;
+      }
     }
+  }
+
+  // All items of the verifier's latest round, each with the same number accepted and the same token.
+  bool AnswerRound(const Line& line, std::vector<std::string>* answers) {
+    const ConnectionId connection = connections_[line.Word(0)];
+    const StartVerify round = rounds_[connection];
+    const Fence fence = fences_[connection];
+    for (const VerifyItem& item : round.items) {
+      VerifyItemDone done{item.sequence_id, item.end, 0, std::nullopt, std::nullopt};
+      if (!item.is_prefill) {
+        done.num_accepted = static_cast<int32_t>(std::min<int64_t>(
+            line.Number("accepted", 0), static_cast<int64_t>(item.window.size())));
+        done.kv_length = item.committed_length + done.num_accepted;
+      }
+      if (!item.is_prefill || item.end == item.committed_length) {
+        done.correction_token = static_cast<TokenId>(line.Number("token", 50));
+      }
+      Step(WorkerReported{connection, fence, VerifyItemReport{round.round_id, done}}, answers);
+    }
+    Step(WorkerReported{connection, fence, VerifyRoundDone{round.round_id, {}, {64, 64, 0}}},
+         answers);
     return true;
   }
 
- private:
   bool Configure(const Line& line) {
     connections_.clear();
     streams_.clear();
     fences_.clear();
     names_.clear();
+    rounds_.clear();
     next_connection_ = 1;
     next_stream_ = 1001;
     now_ = absl::UnixEpoch();
@@ -149,7 +182,7 @@ class Runner {
     hello.numerics_id = line.Text("numerics", "f32");
     hello.context_length = static_cast<int32_t>(line.Number("context", 128));
     hello.vocabulary_size = static_cast<int32_t>(line.Number("vocabulary_size", 100));
-    hello.kv_block_tokens = 16;
+    hello.kv_block_tokens = static_cast<int32_t>(line.Number("block_tokens", 16));
     hello.limits = {static_cast<int32_t>(line.Number("sequences", 16)),
                     static_cast<int32_t>(line.Number("rows", 512)),
                     static_cast<int32_t>(line.Number("max_window", 16))};
@@ -264,6 +297,7 @@ class Runner {
   std::map<std::string, ConnectionId> streams_;
   std::map<ConnectionId, std::string> names_;
   std::map<ConnectionId, Fence> fences_;
+  std::map<ConnectionId, StartVerify> rounds_;  // the latest of each
 };
 
 }  // namespace
