@@ -151,6 +151,15 @@ class Runner {
     config.max_prefill_rows_per_round = static_cast<int32_t>(line.Number("prefill_rows", 256));
     config.queue_timeout = line.Time("queue_timeout", config.queue_timeout);
     config.verifier_loss_timeout = line.Time("loss_timeout", config.verifier_loss_timeout);
+    config.worker_timeout = line.Time("worker_timeout", config.worker_timeout);
+    config.min_round_timeout = line.Time("round_timeout", config.min_round_timeout);
+    config.end_timeout = line.Time("end_timeout", config.end_timeout);
+    config.stall_timeout = line.Time("stall_timeout", config.stall_timeout);
+    config.min_draft_wait = line.Time("min_draft_wait", config.min_draft_wait);
+    config.max_draft_wait = line.Time("max_draft_wait", config.max_draft_wait);
+    config.max_missed_deadlines =
+        static_cast<int32_t>(line.Number("missed_deadlines", config.max_missed_deadlines));
+    config.allow_other_numerics = line.Number("other_numerics", 0) != 0;
     config.vocabulary_fingerprint = line.Text("vocabulary", "");
     config.scheduler_epoch = static_cast<uint64_t>(line.Number("epoch", 1));
     core_ = std::make_unique<Core>(config);
