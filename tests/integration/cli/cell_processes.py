@@ -129,7 +129,8 @@ class Cell:
     """Gateway, scheduler, and some workers of either kind."""
 
     def __init__(self, log_folder, target, draft, num_verifiers=2, num_drafts=2,
-                 worker_timeout_s=5, drain_timeout_s=5, verifier_loss_timeout_s=60, hosts=None):
+                 worker_timeout_s=5, drain_timeout_s=5, verifier_loss_timeout_s=60, hosts=None,
+                 target_kv_mb=64):
         """`hosts`: a process's name, or "front" for all that is not named, and where it runs."""
         at = {"front": LocalHost(), **(hosts or {})}
         front = at["front"]
@@ -153,7 +154,8 @@ class Cell:
             worker_timeout_s, "--verifier-loss-timeout-s", verifier_loss_timeout_s)
         for role, count, options in (
                 ("verifier-worker", num_verifiers,
-                 ("--model", target, "--threads", 1, "--kv-cache-memory-bytes", 64 << 20)),
+                 ("--model", target, "--threads", 1, "--kv-cache-memory-bytes",
+                  target_kv_mb << 20)),
                 ("draft-worker", num_drafts, ("--draft-model", draft, "--draft-threads", 1,
                                               "--draft-kv-cache-memory-bytes", 32 << 20))):
             for index in range(count):

@@ -12,6 +12,7 @@ Exit code 0: nothing was violated.
 
 import argparse
 import collections
+import contextlib
 import json
 import os
 import random
@@ -21,17 +22,20 @@ import tempfile
 import threading
 import time
 
+import network
 from cell_processes import GATEWAY, SCHEDULER, Cell, monotonic
 from load import Load, make_requests, undisturbed
 
 TARGET, DRAFT = "models/demo-target", "models/demo-draft"
 KILL, STOP, HANG, RESTART = "kill", "stop", "hang", "restart"
 KINDS = (KILL, STOP, HANG, RESTART)
+CUT, SILENCE = "cut", "silence"  # of the host that a process is on, where it has one of its own
 SEEN_S = 20       # until a lost draft shows as DEGRADED, beyond the worker's timeout
 QUIET_S = 180     # until a paused load has its last answer
 SETTLED_S = 60    # until blocks and gauges say so
 # Growth from a life's second quiet moment on, when pools and caches have their size. Per process.
 MOST_RSS_GROWTH_MB, MOST_THREADS_GROWTH, MOST_FILES_GROWTH = 24, 16, 12
+MOST_RING_MB = 48  # the scheduler's ring of its last events, 32 MiB of them, fills for some minutes
 
 
 def say(*words):
@@ -54,6 +58,7 @@ class Campaign:
         self.violations = []
         self.degraded = collections.Counter()
         self.samples = collections.defaultdict(list)  # (name, life) -> [usage]
+        self.preemptions = {}       # of each life of the scheduler, as last seen
         self.checkpoints = 0
         self.over = threading.Event()
         self.watch = threading.Thread(target=self._watch, daemon=True)
@@ -74,7 +79,9 @@ class Campaign:
             # A scheduler or gateway that stands still leaves nothing to disturb: workers twice as often.
             name = self.rng.choice(free + [name for name in free if "worker" in name])
             kinds = [kind for kind in (*self.kinds, *self.kinds[:1])
-                     if name not in self.spared or kind in (STOP, HANG)]
+                     if name not in self.spared or kind not in (KILL, RESTART)]
+            if name == GATEWAY:  # on the scheduler's host
+                kinds = [kind for kind in kinds if kind not in (CUT, SILENCE)]
             if not kinds:
                 return None
             kind = self.rng.choice(kinds)
@@ -86,8 +93,8 @@ class Campaign:
         process = self.cell[name]
         begun = monotonic()
         try:
-            {KILL: self._kill, STOP: self._stop, HANG: self._hang, RESTART: self._restart}[kind](
-                process)
+            {KILL: self._kill, STOP: self._stop, HANG: self._hang, RESTART: self._restart,
+             CUT: self._cut, SILENCE: self._silence}[kind](process)
         except Exception as error:  # told like what the cell did wrong
             self.violate(f"{kind} of {name}: {error!r}")
         ended = monotonic()
@@ -130,6 +137,27 @@ class Campaign:
             self.violate(f"{process.name} ended with {code} on SIGTERM:\n{process.log_tail()}")
         time.sleep(self.rng.uniform(0, 2))
         process.start()
+
+    def _cut(self, process):
+        """Its host's cable is pulled, and put back."""
+        process.host.cut()
+        self._wait_apart(process)
+        process.host.join()
+
+    def _silence(self, process):
+        """Nothing comes or goes any more, and no connection is closed."""
+        process.host.silence()
+        self._wait_apart(process)
+        process.host.hear()
+
+    def _wait_apart(self, process):
+        """A moment, longer than the worker timeout, or longer than connections live without an answer."""
+        must_show = self._draft_is_attached(process) and self.rng.random() < 0.5
+        begun = monotonic()
+        if must_show:
+            self._expect_degraded(process)
+        longest = 25 if self.rng.random() < self.long_hang_share else 2 * self.cell.worker_timeout_s
+        time.sleep(max(0, begun + self.rng.uniform(0.1, longest) - monotonic()))
 
     def _scheduler_is_well(self):
         return SCHEDULER not in self.under_fault
@@ -185,6 +213,8 @@ class Campaign:
         self._eventually("blocks all returned after drafting", self._holds_nothing)
         for process in self.cell.processes.values():
             self.samples[process.name, process.num_lives].append(process.usage())
+        self.preemptions[self.cell[SCHEDULER].num_lives] = self.cell[SCHEDULER].metric(
+            "num_preemptions_total") or 0
         self.checkpoints += 1
         say(f"quiet   after {quiet - begun:.1f} s, well after {monotonic() - quiet:.1f} s more; "
             f"{self.checkpoints} such; MB {self._sizes()}")
@@ -267,6 +297,8 @@ class Campaign:
                 continue
             for key, most in (("rss_mb", MOST_RSS_GROWTH_MB), ("threads", MOST_THREADS_GROWTH),
                               ("files", MOST_FILES_GROWTH)):
+                if key == "rss_mb" and name == SCHEDULER:
+                    most += MOST_RING_MB
                 if growth[key] > most:
                     self.violate(f"{name}, life {life}: {key} grew by {growth[key]:.0f} over "
                                  f"{len(samples)} quiet moments: "
@@ -303,11 +335,14 @@ class Campaign:
                 most[role] = {**{key: max(round(growth[key], 1), most[role][key])
                                  for key in growth},
                               "moments": max(len(samples), most[role]["moments"])}
+        longest = {name: max((samples for (each, _), samples in self.samples.items()
+                              if each == name), key=len) for name, _ in self.samples}
         return {
             "requests_started": counts["started"], "requests_finished": counts["finished"],
             "requests_resumed": counts["resumed"], "requests_cancelled": counts["cancelled"],
             "attempts_refused_and_retried": dict(self.load.retried),
             "tokens": counts["tokens"], "tokens_wrong": counts["violation_wrong"],
+            "preemptions_seen": int(sum(self.preemptions.values())),
             "hung": counts["violation_hung"], "drafted": counts["drafted_tokens"],
             "accepted": counts["accepted_tokens"],
             "faults": {f"{kind} {role}": count
@@ -317,6 +352,9 @@ class Campaign:
             "longest_gap_s": {kind: round(length, 2)
                               for kind, length in self.longest_gaps().items()},
             "growth_from_second_to_last_moment": dict(most),
+            "rss_mb_over_the_longest_life": {
+                name: [round(sample["rss_mb"]) for sample in samples[::max(1, len(samples) // 6)]]
+                for name, samples in sorted(longest.items())},
             "violations": len(self.violations)}
 
 
@@ -342,8 +380,12 @@ def parse():
     parser.add_argument("--requests", type=int, default=120, help="different ones")
     parser.add_argument("--worker-timeout-s", type=int, default=5)
     parser.add_argument("--checkpoint-s", type=float, default=60)
+    parser.add_argument("--kv-mb", type=int, default=16, help="of a verifier; few make it preempt")
+    parser.add_argument("--gap-s", type=float, default=0.25, help="shorter gaps are not looked at")
     parser.add_argument("--targets", nargs="*", help="names of processes, e.g. draft-worker-0")
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=KINDS)
+    parser.add_argument("--hosts", action="store_true",
+                        help="each worker on a host of its own (network.py), which may be cut off, too")
     parser.add_argument("--spare-after", type=float, default=0.5, metavar="SHARE",
                         help="of the time; from then on scheduler and gateway are stopped, never "
                         "ended, so that their memory is seen over a long life")
@@ -351,25 +393,41 @@ def parse():
     return parser.parse_args()
 
 
+@contextlib.contextmanager
+def hosts_of_their_own():
+    """For each worker, and one for the rest; on links that are good, not perfect."""
+    workers = [f"{role}-worker-{index}" for role in ("verifier", "draft") for index in range(2)]
+    with network.Network(["front", *workers]) as net:
+        net.link("*", "*", delay_ms=0.5, jitter_ms=0.3, loss=0.002)
+        yield net.hosts
+
+
 def main():
     arguments = parse()
+    if arguments.hosts:
+        network.isolate()
+        arguments.kinds += (CUT, SILENCE)
     say(f"seed {arguments.seed}, {arguments.minutes} minutes, {arguments.streams} streams")
     requests = make_requests(arguments.requests, arguments.seed)
     answers = undisturbed(requests, TARGET)
     say(f"{len(answers)} requests answered undisturbed")
-    with tempfile.TemporaryDirectory() as folder:
-        logs = arguments.logs or folder
+    with contextlib.ExitStack() as stack:
+        logs = arguments.logs or stack.enter_context(tempfile.TemporaryDirectory())
         os.makedirs(logs, exist_ok=True)
-        with Cell(logs, TARGET, DRAFT, worker_timeout_s=arguments.worker_timeout_s) as cell:
-            load = Load(cell.grpc, requests, answers, arguments.streams, arguments.seed)
-            campaign = Campaign(cell, load, arguments.seed, arguments.targets, arguments.kinds)
-            seconds = arguments.minutes * 60
-            campaign.run(seconds * arguments.spare_after, arguments.checkpoint_s)
-            campaign.spare_long_lives()
-            campaign.run(seconds * (1 - arguments.spare_after), arguments.checkpoint_s)
-            load.close()
-            campaign.finish()
-            print_table(campaign)
+        hosts = stack.enter_context(hosts_of_their_own()) if arguments.hosts else None
+        cell = stack.enter_context(Cell(logs, TARGET, DRAFT, hosts=hosts,
+                                        worker_timeout_s=arguments.worker_timeout_s,
+                                        target_kv_mb=arguments.kv_mb))
+        load = Load(cell.grpc, requests, answers, arguments.streams, arguments.seed,
+                    gap_s=arguments.gap_s, prefix=cell[GATEWAY].host.prefix)
+        campaign = Campaign(cell, load, arguments.seed, arguments.targets, arguments.kinds)
+        seconds = arguments.minutes * 60
+        campaign.run(seconds * arguments.spare_after, arguments.checkpoint_s)
+        campaign.spare_long_lives()
+        campaign.run(seconds * (1 - arguments.spare_after), arguments.checkpoint_s)
+        load.close()
+        campaign.finish()
+        print_table(campaign)
     sys.exit(1 if campaign.violations else 0)
 
 

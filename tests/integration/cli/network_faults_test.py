@@ -1,8 +1,7 @@
 """A cell over several hosts: delay, jitter and loss; partitions that are told and partitions that are not.
 
-The hosts are network namespaces (network.py). Gateway, scheduler and clients are on "front", each worker on a host of its
-own. Where the machine cannot have such hosts the test is skipped and says why. With --print it prints its
-figures:
+The hosts are network namespaces (network.py). Gateway, scheduler and clients are on "front", each worker on a host
+of its own. Where the machine cannot have such hosts the test is skipped and says why. With --print it prints its figures:
 
     MIRRORSD_BIN=build/release/bin python3 tests/integration/cli/network_faults_test.py --print
 """
