@@ -3,8 +3,9 @@
 
 #include <unistd.h>
 
-#include <filesystem>
+#include <algorithm>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -16,7 +17,10 @@
 #include "services/journal/frame.h"
 #include "services/journal/reader.h"
 #include "services/journal/replay.h"
+#include "services/journal/scenario.h"
+#include "services/journal/story.h"
 #include "tests/integration/cell.h"
+#include "tests/scenarios/transcript.h"
 
 namespace mirrorsd::testing {
 namespace {
@@ -25,6 +29,8 @@ using journal::JournalEntry;
 using journal::JournalReader;
 using journal::ReplayReport;
 using ::testing::HasSubstr;
+using ::testing::Not;
+using ::testing::StartsWith;
 
 constexpr uint64_t kEvents = 10'000;
 
@@ -251,6 +257,105 @@ TEST(JournalTest, AnotherBuildIsToldByName) {
   }));
   EXPECT_THAT(std::string(policy.status().message()), HasSubstr("no policy 'clairvoyant'"));
   EXPECT_THAT(std::string(policy.status().message()), HasSubstr("recorded by 1.2.3"));
+}
+
+std::string StoryOf(const std::string& bytes, const std::string& request_id) {
+  const auto story = journal::TellStory(ReaderOf(bytes).get(), request_id);
+  EXPECT_TRUE(story.ok()) << story.status();
+  return story.value_or("");
+}
+
+TEST(JournalTest, TellsTheStoryOfARequest) {
+  // The id of a finished one that moved to another verifier, and of a cancelled one.
+  std::string resumed, cancelled;
+  std::map<ConnectionId, std::string> ids;
+  const auto report = journal::Replay(ReaderOf(Life()).get(), [&](const journal::ReplayStep& step) {
+    const scheduler::Event& event = step.recorded->event;
+    if (const auto* submitted = std::get_if<scheduler::Submitted>(&event)) {
+      ids[submitted->stream] = submitted->request.request_id;
+    }
+    if (const auto* cancel = std::get_if<scheduler::Cancelled>(&event)) {
+      cancelled = ids[cancel->stream];
+    }
+    for (const scheduler::Action& action : step.actions) {
+      const auto* commit = std::get_if<scheduler::CommitTokens>(&action);
+      if (commit != nullptr && commit->committed.finish == FinishReason::kLength &&
+          commit->committed.stats.resumes > 0 && commit->committed.stats.accepted_tokens > 0) {
+        resumed = ids[commit->stream];
+      }
+    }
+  });
+  ASSERT_TRUE(report.ok()) << report.status();
+
+  const std::string moved = StoryOf(Life(), resumed);
+  for (const char* words : {"submitted: ", " as sequence ", "has started it", "prompt tokens [0, ",
+                            "window of ", "accepted", "output [0, 1) committed", "is lost: ",
+                            "placed again at verifier ", "of them output", "ended: length; "}) {
+    EXPECT_THAT(moved, HasSubstr(words));
+  }
+  const std::string stopped = StoryOf(Life(), cancelled);
+  EXPECT_THAT(stopped, HasSubstr("the client cancelled"));
+  EXPECT_THAT(stopped, HasSubstr("failed: CANCELLED"));
+
+  const auto unknown = journal::TellStory(ReaderOf(Life()).get(), "nobody");
+  EXPECT_EQ(unknown.status().code(), absl::StatusCode::kNotFound);
+}
+
+// The first line that differs, with those before it.
+std::string FirstDifference(const std::string& expected, const std::string& actual) {
+  std::istringstream left(expected), right(actual);
+  std::string left_line, right_line, before;
+  while (true) {
+    const bool more = static_cast<bool>(std::getline(left, left_line));
+    const bool more_right = static_cast<bool>(std::getline(right, right_line));
+    if (!more && !more_right) return "";
+    if (more != more_right || left_line != right_line) {
+      return absl::StrCat(before.substr(before.size() - std::min<size_t>(before.size(), 2000)),
+                          "expected: ", left_line, "\nactual:   ", right_line);
+    }
+    absl::StrAppend(&before, left_line, "\n");
+  }
+}
+
+TEST(JournalTest, AStretchFromTheBeginningIsAScenarioThatRuns) {
+  const auto text = journal::WriteScenario(ReaderOf(Life()).get(), 1, 4000);
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_THAT(*text, StartsWith("# purpose: events 1 to 4000 of a recorded life\nconfig "));
+  const auto again = scheduler::RunTranscript(*text);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(FirstDifference(*text, *again), "");
+  const auto middle = journal::WriteScenario(ReaderOf(Life()).get(), 2000, 2100);
+  EXPECT_THAT(*middle, HasSubstr("# It begins in the middle of that life: "));
+  EXPECT_FALSE(journal::WriteScenario(ReaderOf(Life()).get(), 10'000'000, 10'000'001).ok());
+}
+
+TEST(JournalTest, TheRingTellsTheStoryOfARequestThatBeganBeforeIt) {
+  scheduler::SchedulerServerOptions options;
+  options.journal.ring_folder = Folder();
+  options.journal.ring_events = 200;
+  TestCell cell(options);
+  cell.AddVerifier("v1", Target());
+  cell.AddDraft("d", PartlyAgreeing());
+  ASSERT_TRUE(cell.WaitForWorkers(1, 1));
+  EXPECT_EQ(cell.scheduler().journal_path(), "");
+  SubmitRequest request = cell.Request(Prompt(1, 20), 900, SpeculationMode::kSerial);
+  request.request_id = "long";
+  const auto running = cell.Submit(request);
+  running->WaitForTokens(600);
+  const auto path = cell.scheduler().DumpRing("asked for");
+  ASSERT_TRUE(path.ok()) << path.status();
+  running->Wait();
+  const std::string bytes = ReadFile(*path);
+  const auto reader = ReaderOf(bytes);
+  EXPECT_TRUE(reader->head().is_ring);
+  EXPECT_GT(reader->head().first_event, 1u);
+  EXPECT_EQ(reader->head().ring_reason, "asked for");
+  const std::string story = StoryOf(bytes, "long");
+  EXPECT_THAT(story, HasSubstr("window of "));
+  EXPECT_THAT(story, Not(HasSubstr("submitted: ")));
+  EXPECT_GT(std::count(story.begin(), story.end(), '\n'), 20);
+  const auto report = ReplayBytes(bytes);
+  EXPECT_THAT(std::string(report.status().message()), HasSubstr("cannot be repeated"));
 }
 
 }  // namespace

@@ -1,14 +1,15 @@
 // mirrorsd-replay: repeats what a scheduler's journal recorded. docs/journal.md says how to record one.
 
 #include <cstdio>
-#include <cstring>
 #include <string>
 
-#include "absl/strings/str_cat.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
 #include "absl/time/time.h"
-#include "common/error.h"
 #include "services/journal/reader.h"
 #include "services/journal/replay.h"
+#include "services/journal/scenario.h"
+#include "services/journal/story.h"
 
 namespace mirrorsd::journal {
 namespace {
@@ -79,13 +80,33 @@ int Fail(int code, absl::string_view message) {
 
 void SayWhoseLife(const JournalHead& head) {
   const wire::RecordedBuild& build = head.life.build;
-  std::fprintf(stderr, "recorded by mirrorsd %s (%s) from %s\n", build.version.c_str(),
-               build.compiler.c_str(),
+  std::fprintf(stderr, "recorded by mirrorsd %s (%s) from %s\n",
+               absl::Utf8SafeCHexEscape(build.version).c_str(),
+               absl::Utf8SafeCHexEscape(build.compiler).c_str(),
                absl::FormatTime(absl::RFC3339_sec, head.life.started, absl::UTCTimeZone()).c_str());
   if (build.version != MIRRORSD_VERSION || build.compiler != __VERSION__) {
     std::fprintf(stderr, "this is mirrorsd %s (%s): another core may do something else\n",
                  MIRRORSD_VERSION, __VERSION__);
   }
+}
+
+void SayWhatRing(const JournalHead& head) {
+  if (!head.is_ring) return;
+  std::fprintf(stderr, "the last events of that life, from event %llu on; dumped: %s\n",
+               static_cast<unsigned long long>(head.first_event),
+               absl::Utf8SafeCHexEscape(head.ring_reason).c_str());
+}
+
+void SayHowItEnds(const JournalReader& reader) {
+  const std::string ending = reader.EndingText();
+  if (!ending.empty()) std::fprintf(stderr, "%s\n", ending.c_str());
+}
+
+int Print(const absl::StatusOr<std::string>& text, const JournalReader& reader) {
+  if (!text.ok()) return Fail(kBadFile, text.status().message());
+  std::fputs(text->c_str(), stdout);
+  SayHowItEnds(reader);
+  return kExact;
 }
 
 int Repeat(JournalReader* reader) {
@@ -95,15 +116,15 @@ int Repeat(JournalReader* reader) {
     std::printf("differs: %s\n", report->difference.c_str());
     return kDiffers;
   }
-  const std::string ending = reader->EndingText();
-  if (!ending.empty()) std::fprintf(stderr, "%s\n", ending.c_str());
+  SayHowItEnds(*reader);
+  const auto number = [](uint64_t n) { return static_cast<unsigned long long>(n); };
+  std::printf("%llu events, %llu actions, exact", number(report->num_events),
+              number(report->num_actions));
   if (report->num_proven < report->num_events) {
-    std::fprintf(stderr, "what was done behind event %llu was not recorded: nothing to compare with\n",
-                 static_cast<unsigned long long>(report->num_proven));
+    std::printf(" up to event %llu (behind it nothing was recorded to compare with)",
+                number(report->num_proven));
   }
-  std::printf("%llu events, %llu actions, exact\n",
-              static_cast<unsigned long long>(report->num_events),
-              static_cast<unsigned long long>(report->num_actions));
+  std::printf("\n");
   return reader->ending() == Ending::kDamaged ? kBadFile : kExact;
 }
 
@@ -123,6 +144,15 @@ int Main(int argc, char** argv) {
   auto reader = JournalReader::Open(arguments.file);
   if (!reader.ok()) return Fail(kBadFile, reader.status().message());
   SayWhoseLife((*reader)->head());
+  if (!arguments.story.empty()) {
+    SayWhatRing((*reader)->head());
+    return Print(TellStory(reader->get(), arguments.story), **reader);
+  }
+  if (!arguments.scenario.empty()) {
+    const auto stretch = ParseStretch(arguments.scenario);
+    if (!stretch.ok()) return Fail(kUsage, stretch.status().message());
+    return Print(WriteScenario(reader->get(), stretch->first, stretch->second), **reader);
+  }
   return Repeat(reader->get());
 }
 
