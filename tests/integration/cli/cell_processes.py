@@ -134,7 +134,7 @@ class Cell:
         """`hosts`: a process's name, or "front" for all that is not named, and where it runs."""
         at = {"front": LocalHost(), **(hosts or {})}
         front = at["front"]
-        listen = f"{front.address}:{free_port()}"
+        listen = f"{at.get(SCHEDULER, front).address}:{free_port()}"
         grpc_port, http_port = free_port(), free_port()
         common = ("--log-level=info", "--log-format=json", f"--drain-timeout-s={drain_timeout_s}")
         self.grpc = f"{front.address}:{grpc_port}"
@@ -178,11 +178,13 @@ class Cell:
         self.wait_until_whole()
 
     def is_whole(self):
-        """Every process lives and every worker is attached and ready, by the scheduler's own word."""
+        """Every process lives and every worker is attached, by the scheduler's own word. A draft may be late
+        still: it proves itself by drafting, so only under a load."""
         scheduler = self[SCHEDULER]
         return (self[GATEWAY].fetch("/readyz")[0] == 200 and
-                all(scheduler.metric("workers_attached", role=word, state="ready") ==
-                    len(self.workers(f"{word}-worker")) for word in ("verifier", "draft")))
+                all(scheduler.metric("workers_attached", role=word) ==
+                    len(self.workers(f"{word}-worker")) for word in ("verifier", "draft")) and
+                scheduler.metric("workers_attached", state="draining") == 0)
 
     def wait_until_whole(self, timeout=READY_S):
         wait_for(self.is_whole, "a whole cell", timeout=timeout, interval=0.1)

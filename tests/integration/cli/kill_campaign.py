@@ -80,8 +80,6 @@ class Campaign:
             name = self.rng.choice(free + [name for name in free if "worker" in name])
             kinds = [kind for kind in (*self.kinds, *self.kinds[:1])
                      if name not in self.spared or kind not in (KILL, RESTART)]
-            if name == GATEWAY:  # on the scheduler's host
-                kinds = [kind for kind in kinds if kind not in (CUT, SILENCE)]
             if not kinds:
                 return None
             kind = self.rng.choice(kinds)
@@ -395,14 +393,15 @@ def parse():
 
 @contextlib.contextmanager
 def hosts_of_their_own():
-    """For each worker, and one for the rest; on links that are good, not perfect."""
+    """For each process, the clients beside their gateway; on links that are good, not perfect."""
     workers = [f"{role}-worker-{index}" for role in ("verifier", "draft") for index in range(2)]
-    with network.Network(["front", *workers]) as net:
+    with network.Network(["front", SCHEDULER, *workers]) as net:
         net.link("*", "*", delay_ms=0.5, jitter_ms=0.3, loss=0.002)
         yield net.hosts
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # with all that was started
     arguments = parse()
     if arguments.hosts:
         network.isolate()

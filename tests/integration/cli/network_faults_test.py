@@ -1,7 +1,8 @@
 """A cell over several hosts: delay, jitter and loss; partitions that are told and partitions that are not.
 
 The hosts are network namespaces (network.py). Gateway, scheduler and clients are on "front", each worker on a host
-of its own. Where the machine cannot have such hosts the test is skipped and says why. With --print it prints its figures:
+of its own. Where the machine cannot have such hosts the test is skipped and says why. With --print it prints its
+figures:
 
     MIRRORSD_BIN=build/release/bin python3 tests/integration/cli/network_faults_test.py --print
 """
@@ -14,7 +15,7 @@ import time
 import unittest
 
 import network
-from cell_processes import SCHEDULER, Cell, monotonic
+from cell_processes import GATEWAY, SCHEDULER, Cell, monotonic
 from kill_campaign import DRAFT, TARGET, Campaign
 from load import Load, make_requests, undisturbed
 from programs import wait_for
@@ -30,8 +31,10 @@ FIGURES = {}
 class Stage:
     """Hosts, a cell on them, and a load in full flight."""
 
-    def __init__(self, stack, num_verifiers, verifier_loss_timeout_s):
+    def __init__(self, stack, num_verifiers, verifier_loss_timeout_s, scheduler_host):
         names = ["front", *(f"verifier{i}" for i in range(num_verifiers)), "draft"]
+        if scheduler_host != "front":
+            names.append(scheduler_host)
         self.network = stack.enter_context(network.Network(names, SEED))
         self.front, self.draft = self.network["front"], self.network["draft"]
         self.verifiers = [self.network[f"verifier{i}"] for i in range(num_verifiers)]
@@ -39,7 +42,8 @@ class Stage:
         self.cell = stack.enter_context(Cell(
             logs, TARGET, DRAFT, num_verifiers, 1, worker_timeout_s=WORKER_TIMEOUT_S,
             verifier_loss_timeout_s=verifier_loss_timeout_s,
-            hosts={"front": self.front, "draft-worker-0": self.draft,
+            hosts={"front": self.front, SCHEDULER: self.network[scheduler_host],
+                   "draft-worker-0": self.draft,
                    **{f"verifier-worker-{i}": host for i, host in enumerate(self.verifiers)}}))
         self.load = Load(self.cell.grpc, NetworkFaults.requests, NetworkFaults.answers, STREAMS,
                          SEED, gap_s=0.02, prefix=self.front.prefix)
@@ -73,10 +77,10 @@ class NetworkFaults(unittest.TestCase):
         cls.requests = make_requests(DIFFERENT_REQUESTS, SEED, max_tokens=160)
         cls.answers = undisturbed(cls.requests, TARGET)
 
-    def stage(self, num_verifiers=1, verifier_loss_timeout_s=30):
+    def stage(self, num_verifiers=1, verifier_loss_timeout_s=30, scheduler_host="front"):
         stack = contextlib.ExitStack()
         self.addCleanup(stack.close)
-        return Stage(stack, num_verifiers, verifier_loss_timeout_s)
+        return Stage(stack, num_verifiers, verifier_loss_timeout_s, scheduler_host)
 
     def check_well(self, stage):
         """All ends, the cell is as new and drafts, and nothing went wrong on the way."""
@@ -170,6 +174,22 @@ class NetworkFaults(unittest.TestCase):
         stage.front.join()
         wait_for(stage.cell.is_whole, "a whole cell", timeout=BACK_S)
         self.figure("whole_after_scheduler_host_joined_s", monotonic() - healed)
+        self.check_well(stage)
+
+    def test_silence_between_gateway_and_scheduler(self):
+        stage = self.stage(scheduler_host="scheduler")
+        begun = monotonic()
+        stage.front.silence()
+        wait_for(lambda: stage.cell[GATEWAY].fetch("/readyz")[0] == 503,
+                 "the gateway to be not ready", timeout=NOTICED_S)
+        self.figure("gateway_cut_off_until_not_ready_s", monotonic() - begun)
+        wait_for(lambda: stage.load.counts["retried"] >= STREAMS, "the clients to be told",
+                 timeout=NOTICED_S)
+        self.figure("gateway_cut_off_until_clients_told_s", monotonic() - begun)
+        # The scheduler's side: nobody listens any more, so nothing may go on.
+        for gauge in ("num_requests_running", "kv_cache_usage_ratio"):
+            stage.wait_for_metric(0, gauge, timeout=NOTICED_S)
+        stage.front.hear()
         self.check_well(stage)
 
 
