@@ -12,6 +12,9 @@
 
 namespace mirrorsd::sim {
 
+// From now on Core::CheckInvariants is not called: shows what the oracle finds alone.
+void SkipInvariants();
+
 // One schedule in this process. Appends its transcript to `story` if given.
 std::string RunHere(const Plan& plan, Coverage* coverage, int64_t* num_steps, std::string* story);
 

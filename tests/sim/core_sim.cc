@@ -1,6 +1,7 @@
 // Schedules of faults against the real scheduler core, in virtual time.
 //   core_sim --seeds N [--first S] [--processes P]   N schedules; S: from the clock
 //   core_sim --seed S                                one schedule with its transcript
+// --no-invariants leaves out Core::CheckInvariants: what the oracle finds alone.
 // Ends with "N schedules, V violations". A failing schedule is made short and its transcript printed.
 // Exit code: 0 if nothing was wrong and everything was met, else 1; 2 for wrong arguments.
 
@@ -33,6 +34,10 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
     const std::string name = argv[i];
     if (name == "--no-minimise") {
       arguments->minimise = false;
+      continue;
+    }
+    if (name == "--no-invariants") {
+      SkipInvariants();
       continue;
     }
     if (name == "--no-table") {
@@ -124,7 +129,7 @@ int main(int argc, char** argv) {
   mirrorsd::sim::Arguments arguments;
   if (!mirrorsd::sim::Parse(argc, argv, &arguments)) {
     std::cerr << "usage: core_sim [--seeds N] [--first S] [--processes P] [--seed S] "
-                 "[--max-failures N] [--no-minimise] [--no-table]\n";
+                 "[--max-failures N] [--no-minimise] [--no-table] [--no-invariants]\n";
     return 2;
   }
   return arguments.only != 0 ? mirrorsd::sim::RunOne(arguments.only)

@@ -119,6 +119,7 @@ void Cell::Drop(const PlannedFault& fault, Connection* connection) {
   const absl::Duration late = absl::Milliseconds(random.Uniform(0, 1000));
   clock_.After(late, [this, id = connection->id] { Detach(id, "late"); });
   if (fault.kind == FaultKind::kHalfOpen) {
+    ++connection->host->process_id;
     Dial(connection->host);
   } else {
     DialAgain(connection->host, absl::Milliseconds(random.Uniform(1, 200)));
@@ -128,6 +129,7 @@ void Cell::Drop(const PlannedFault& fault, Connection* connection) {
 // The process dies. What it had said arrives; then the connection breaks.
 void Cell::Kill(Connection* connection, Random* random) {
   connection->worker->Kill();
+  ++connection->host->process_id;
   const absl::Duration left = std::max(connection->last_in - clock_.now(), absl::ZeroDuration());
   clock_.After(left + absl::Microseconds(random->Uniform(10, 3000)),
                [this, id = connection->id] { Detach(id, "killed"); });

@@ -41,6 +41,7 @@ Hello Cell::MakeHello(Host* host) {
   hello.limits = planned.limits;
   hello.blocks = {planned.blocks, planned.blocks, 0};
   hello.step_times = planned.step_times;
+  hello.process_id = host->process_id;
   switch (std::exchange(host->odd_hello, 0)) {
     case 1: hello.schema_revision += 1; break;
     case 2: hello.vocabulary_fingerprint = "other"; break;

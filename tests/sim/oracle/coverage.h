@@ -48,6 +48,9 @@ namespace mirrorsd::sim {
   X(kReplaced, "worker", "replaced by a newer one of its name", 3)                                  \
   X(kDraftLate, "worker", "draft on time -> late: deadlines missed", 4)                             \
   X(kDraftLateBehind, "worker", "draft on time -> late: catch-up stands still", 40)                 \
+  X(kNameInUse, "worker", "refused: one of its name lives", 4)                                      \
+  X(kDraftLateMute, "worker", "draft on time -> late: it left an end unanswered", 40)               \
+  X(kDraftOnTimeIdle, "worker", "draft late -> on time: it owes nothing", 40)                       \
   X(kDraftOnTime, "worker", "draft late -> on time", 8)                                             \
   X(kDraftLateGone, "worker", "draft late -> lost", 4)                                              \
   X(kLateOn, "degraded", "draft_late on", 4)                                                        \

@@ -328,6 +328,8 @@ void Oracle::CheckLate(const scheduler::CoreGauges& gauges,
       coverage_->Count(Row::kDraftLate);
     } else if (reported != nullptr && std::holds_alternative<Heartbeat>(reported->item)) {
       coverage_->Count(Row::kDraftLateBehind);
+    } else if (counters.end_timeouts > end_timeouts_) {
+      coverage_->Count(Row::kDraftLateMute);
     } else if (!joined_) {
       Violation("a draft is late without a missed deadline");
     }
@@ -337,6 +339,8 @@ void Oracle::CheckLate(const scheduler::CoreGauges& gauges,
       coverage_->Count(Row::kDraftLateGone);
     } else if (reported != nullptr && std::holds_alternative<RolloutProgress>(reported->item)) {
       coverage_->Count(Row::kDraftOnTime);
+    } else if (reported != nullptr && std::holds_alternative<Heartbeat>(reported->item)) {
+      coverage_->Count(Row::kDraftOnTimeIdle);
     } else if (!joined_) {
       Violation("a draft is no longer late without having answered");
     }

@@ -199,6 +199,7 @@ class Oracle {
   void SawWelcome(const scheduler::WelcomeWorker& welcome);
   void SawRefusal(const scheduler::RefuseWorker& refuse);
   void SawClose(const scheduler::CloseWorker& close);
+  bool NameIsInUse(const Hello& hello) const;
   bool IsFairClose(const Peer& peer, const std::string& reason);
   void SawSend(const scheduler::SendToWorker& send);
   void SawStart(Peer* peer, const StartSequence& start, ConnectionId stream);

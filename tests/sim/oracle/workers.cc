@@ -35,15 +35,24 @@ void Oracle::SawRefusal(const scheduler::RefuseWorker& refuse) {
   const Hello& hello = peer->hello;
   const bool odd_vocabulary = hello.vocabulary_fingerprint != "vocabulary";
   const bool odd_model = peer->is_verifier() && hello.model_fingerprint != "target";
+  const bool name_in_use = std::any_of(peers_.begin(), peers_.end(), [&](const auto& entry) {
+    const Peer& other = *entry.second;
+    return &other != peer && other.welcomed && !other.closed && other.hello.role == hello.role &&
+           other.hello.name == hello.name &&
+           now_ - std::max(other.heard_at, stood_still_at_) < plan_.config.worker_timeout / 2;
+  });
   // Where the cell is told nothing, the first verifier decides, and it may be the odd one.
   const bool fair =
       reason == "SCHEMA_MISMATCH"       ? hello.schema_revision != kSchemaRevision
       : reason == "VOCABULARY_MISMATCH" ? odd_vocabulary || plan_.config.vocabulary_fingerprint.empty()
       : reason == "MODEL_MISMATCH"      ? odd_model || plan_.config.model_fingerprint.empty()
       : reason == "INVALID_HELLO"       ? hello.context_length < 1
+      : reason == "NAME_IN_USE"         ? name_in_use && refuse.refused.retryable
+      : reason == "NAME_IN_USE"         ? refuse.refused.retryable && NameIsInUse(hello)
                                         : false;
   if (!fair) Violation(absl::StrCat("an unfair refusal: ", reason));
-  if (peer->fault == FaultKind::kBadHello) {
+  if (reason == "NAME_IN_USE") coverage_->Count(Row::kNameInUse);
+  if (peer->fault == FaultKind::kBadHello && reason != "NAME_IN_USE") {
     coverage_->Count(FaultKind::kBadHello, hello.role);
     peer->fault.reset();
   }
@@ -56,6 +65,16 @@ void Oracle::SawRefusal(const scheduler::RefuseWorker& refuse) {
   if (!peer->draining) ++num_draining_[1];
   peer->draining = true;
   Lose(peer);
+}
+
+// By another process that is attached and was heard of lately.
+bool Oracle::NameIsInUse(const Hello& hello) const {
+  return std::any_of(peers_.begin(), peers_.end(), [&](const auto& entry) {
+    const Peer& peer = *entry.second;
+    return peer.welcomed && !peer.closed && peer.hello.name == hello.name &&
+           peer.hello.process_id != hello.process_id &&
+           now_ - peer.heard_at < plan_.config.worker_timeout / 2;
+  });
 }
 
 bool Oracle::IsFairClose(const Peer& peer, const std::string& reason) {
