@@ -160,33 +160,50 @@ void Machine::Dequeue(Sequence* sequence) {
 }
 
 // In the order of places over all lines. Who does not fit yet is not overtaken, or it would starve: its line
-// waits behind it, and where it may go nobody after it does.
+// waits behind it, and where it may go nobody after it does. Who could go nowhere holds up nobody.
 void Machine::PlaceWaiting() {
   for (Worker* verifier : verifiers_) verifier->claimed = false;
-  std::vector<Line*> lines;
+  struct Head {
+    Line::iterator next;
+    Line::iterator end;
+  };
+  std::vector<Head> heads;
   for (auto line = waiting_.begin(); line != waiting_.end();) {
-    if (!line->second.empty()) lines.push_back(&line->second);
+    if (!line->second.empty() && HasNumerics(line->first)) {
+      heads.push_back({line->second.begin(), line->second.end()});
+    }
     line = line->second.empty() ? waiting_.erase(line) : std::next(line);
   }
-  while (!lines.empty()) {
-    const auto next = std::min_element(lines.begin(), lines.end(), [](const Line* a, const Line* b) {
-      return a->begin()->first < b->begin()->first;
+  while (!heads.empty()) {
+    const auto head = std::min_element(heads.begin(), heads.end(), [](const Head& a, const Head& b) {
+      return a.next->first < b.next->first;
     });
-    Sequence* first = (*next)->begin()->second;
-    if (Worker* verifier = FindVerifier(*first)) {
-      Place(first, verifier);
-      if (!(*next)->empty()) continue;
+    Sequence* sequence = (head->next++)->second;
+    bool stuck = false;
+    if (Worker* verifier = FindVerifier(*sequence)) {
+      Place(sequence, verifier);
     } else {
-      Claim(*first);
+      stuck = Claim(*sequence);
     }
-    lines.erase(next);
+    if (stuck || head->next == head->end) heads.erase(head);
   }
 }
 
-void Machine::Claim(const Sequence& sequence) {
+bool Machine::HasNumerics(const std::string& numerics_id) const {
+  return std::any_of(verifiers_.begin(), verifiers_.end(), [&](const Worker* verifier) {
+    return numerics_id.empty() || verifier->hello.numerics_id == numerics_id;
+  });
+}
+
+// Nobody after the sequence goes where it may; false if that is nowhere.
+bool Machine::Claim(const Sequence& sequence) {
+  bool any = false;
   for (Worker* verifier : verifiers_) {
-    if (MayServe(*verifier, sequence)) verifier->claimed = true;
+    if (!MayServe(*verifier, sequence)) continue;
+    verifier->claimed = true;
+    any = true;
   }
+  return any;
 }
 
 // Whether it could go there if there were room. One that drains takes back what it had to give up.

@@ -95,8 +95,16 @@ void Machine::HandleDeadline(Wait wait, uint64_t id) {
       return CloseLost(verifier, "a sequence was not started within the limit");
     }
     case Wait::kSequenceEnded: {
-      ++counters_.end_timeouts;
+      // It comes after the round that is under way, and a round has a limit of its own.
       Worker* holder = worker(ending_.at(id));
+      if (holder->cohort.round.has_value()) {
+        return deadlines_.Set(wait, id, now_ + config_.end_timeout);
+      }
+      ++counters_.end_timeouts;
+      if (!holder->is_verifier()) {
+        holder->mute = true;
+        MarkLate(holder, true);
+      }
       return CloseLease(holder, id);
     }
     case Wait::kRequestDeadline:

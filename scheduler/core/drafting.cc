@@ -33,7 +33,17 @@ void Machine::DecideWindows(Worker* verifier) {
     for (const auto& [sequence, window] : windows_) rows += std::min(window, limit);
     return rows;
   };
-  while (cap > 0 && total(cap) > num_rows) --cap;
+  if (total(cap) > num_rows) {
+    int32_t low = 0;
+    while (low < cap) {
+      const int32_t middle = cap - (cap - low) / 2;
+      if (total(middle) > num_rows) {
+        cap = middle - 1;
+      } else {
+        low = middle;
+      }
+    }
+  }
   for (const auto& [sequence, window] : windows_) {
     if (std::min(window, cap) > 0) StartRollout(sequence, std::min(window, cap));
   }
@@ -159,6 +169,8 @@ void Machine::WatchDraft(Worker* draft, const Heartbeat& beat) {
   const auto behind = [](const auto& entry) {
     return entry.second->draft.state == DraftSequenceState::kCatchingUp;
   };
+  // One that owes nothing, and answered whatever it was told, is as good as a new one.
+  if (draft->late && draft->leases.empty() && !draft->mute) MarkLate(draft, false);
   if (beat.num_rounds_done != draft->num_depths_done ||
       std::none_of(draft->live.begin(), draft->live.end(), behind)) {
     draft->num_depths_done = beat.num_rounds_done;

@@ -8,6 +8,17 @@
 #include "scheduler/core/machine.h"
 
 namespace mirrorsd::scheduler {
+namespace {
+
+// Far beyond any machine; so that no sum of them overflows.
+constexpr int32_t kMaxBlockTokens = 1 << 20;
+constexpr int64_t kMaxBlocks = int64_t{1} << 40;
+
+bool IsSameProcess(const Hello& a, const Hello& b) {
+  return a.process_id != 0 && a.process_id == b.process_id && a.boot_id == b.boot_id;
+}
+
+}  // namespace
 
 Worker* Machine::FindConnection(ConnectionId connection) const {
   const auto found = by_connection_.find(connection);
@@ -29,7 +40,20 @@ void Machine::HandleAttached(const WorkerAttached& event) {
   const auto older = std::find_if(peers.begin(), peers.end(), [&](const Worker* worker) {
     return worker->hello.name == hello.name;
   });
-  if (older != peers.end()) CloseLost(*older, "a newer worker of the same name attached");
+  if (older != peers.end()) {
+    // A restarted worker, whose old connection may be half open, gets in once the old one is quiet; a process
+    // that dials again at once. Two that live would replace each other for ever.
+    const bool alive = now_ - (*older)->heard_at < config_.worker_timeout / 2;
+    if (alive && !IsSameProcess(hello, (*older)->hello)) {
+      ++counters_.workers_refused[role];
+      Act(RefuseWorker{event.connection,
+                       Refused{"NAME_IN_USE",
+                               absl::StrCat("a worker named ", hello.name, " is attached and alive"),
+                               /*retryable=*/true}});
+      return;
+    }
+    CloseLost(*older, "a newer worker of the same name attached");
+  }
 
   if (role == 0 && verifiers_.empty() && sequences_.empty()) AdoptProfile(hello);
 
@@ -72,7 +96,8 @@ std::optional<Refused> Machine::CheckHello(const Hello& hello) const {
   if ((hello.role != WorkerRole::kVerifier && hello.role != WorkerRole::kDraft) ||
       hello.name.empty() || hello.context_length < 1 || hello.vocabulary_size < 1 ||
       hello.kv_block_tokens < 1 || limits.max_sequences < 1 || limits.max_rows < 1 ||
-      limits.max_window < 0 || hello.blocks.total < 1 || hello.step_times.base_ns < 0 ||
+      limits.max_window < 0 || hello.blocks.total < 1 ||
+      hello.kv_block_tokens > kMaxBlockTokens || hello.blocks.total > kMaxBlocks || hello.step_times.base_ns < 0 ||
       hello.step_times.per_row_ns < 0) {
     return refuse("INVALID_HELLO", "a role, name, length or limit in Hello cannot be");
   }

@@ -87,7 +87,8 @@ class Machine {
   void Enqueue(Sequence* sequence);
   void Dequeue(Sequence* sequence);
   void PlaceWaiting();
-  void Claim(const Sequence& sequence);
+  bool HasNumerics(const std::string& numerics_id) const;
+  bool Claim(const Sequence& sequence);
   bool MayServe(const Worker& verifier, const Sequence& sequence) const;
   Worker* FindVerifier(const Sequence& sequence) const;
   void Place(Sequence* sequence, Worker* verifier);

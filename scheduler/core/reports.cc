@@ -59,6 +59,7 @@ void Machine::HandleReport(const WorkerReported& event) {
   }
   worker->heard_at = now_;
   worker->forgiven = false;
+  if (!std::holds_alternative<Heartbeat>(event.item)) worker->mute = false;
   if (const auto* beat = std::get_if<Heartbeat>(&event.item)) {
     if (TakeBlocks(worker, beat->blocks) && !worker->is_verifier()) WatchDraft(worker, *beat);
   } else if (std::holds_alternative<Drain>(event.item)) {

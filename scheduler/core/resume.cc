@@ -15,7 +15,14 @@ constexpr int kMaxLosses = 5;   // without a token in between
 constexpr int kMaxRetries = 6;  // likewise
 constexpr absl::Duration kFirstPause = absl::Milliseconds(20);  // doubled each time
 
-std::string Shorten(const std::string& text) { return text.substr(0, 200); }
+// At most 200 bytes, and never half a character: what is not UTF-8 could not be sent on.
+std::string Shorten(const std::string& text) {
+  constexpr size_t kMaxBytes = 200;
+  if (text.size() <= kMaxBytes) return text;
+  size_t size = kMaxBytes;
+  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0) == 0x80) --size;
+  return text.substr(0, size);
+}
 
 }  // namespace
 

@@ -166,10 +166,11 @@ void Machine::AddChunks(Worker* verifier, int32_t max_rows, Round* round) {
 }
 
 absl::Duration Machine::PredictRound(const Worker& verifier, int32_t num_rows) const {
+  constexpr absl::Duration kLongest = absl::Minutes(10);  // whatever the verifier told of itself
   const StepTimes& times = verifier.hello.step_times;
-  return std::max(
-      absl::Nanoseconds(times.base_ns) + (num_rows - 1) * absl::Nanoseconds(times.per_row_ns),
-      verifier.recent_round);
+  return std::min(kLongest, std::max(absl::Nanoseconds(times.base_ns) +
+                                         (num_rows - 1) * absl::Nanoseconds(times.per_row_ns),
+                                     verifier.recent_round));
 }
 
 absl::Duration Machine::RoundLimit(const Round& round) const {

@@ -181,6 +181,7 @@ struct Worker {
   int32_t num_missed = 0;  // deadlines in a row
   RoundId missed_round = 0;
   bool late = false;
+  bool mute = false;  // it left an EndSequence unanswered, and has said nothing of a sequence since
   int64_t num_depths_done = -1;  // as it last reported
   absl::Time progress_at;        // when that changed, or it had nothing to catch up with
   bool pool_full = false;  // it evicted a sequence: nothing new until one ends or is ready

@@ -189,6 +189,8 @@ class Runner {
     hello.model_fingerprint = line.Text("model", verifier ? "target" : "draft");
     hello.vocabulary_fingerprint = line.Text("vocabulary", "words");
     hello.numerics_id = line.Text("numerics", "f32");
+    hello.boot_id = "boot";
+    hello.process_id = line.Number("process", 0);
     hello.context_length = static_cast<int32_t>(line.Number("context", 128));
     hello.vocabulary_size = static_cast<int32_t>(line.Number("vocabulary_size", 100));
     hello.kv_block_tokens = static_cast<int32_t>(line.Number("block_tokens", 16));

@@ -35,19 +35,12 @@ void Oracle::SawRefusal(const scheduler::RefuseWorker& refuse) {
   const Hello& hello = peer->hello;
   const bool odd_vocabulary = hello.vocabulary_fingerprint != "vocabulary";
   const bool odd_model = peer->is_verifier() && hello.model_fingerprint != "target";
-  const bool name_in_use = std::any_of(peers_.begin(), peers_.end(), [&](const auto& entry) {
-    const Peer& other = *entry.second;
-    return &other != peer && other.welcomed && !other.closed && other.hello.role == hello.role &&
-           other.hello.name == hello.name &&
-           now_ - std::max(other.heard_at, stood_still_at_) < plan_.config.worker_timeout / 2;
-  });
   // Where the cell is told nothing, the first verifier decides, and it may be the odd one.
   const bool fair =
       reason == "SCHEMA_MISMATCH"       ? hello.schema_revision != kSchemaRevision
       : reason == "VOCABULARY_MISMATCH" ? odd_vocabulary || plan_.config.vocabulary_fingerprint.empty()
       : reason == "MODEL_MISMATCH"      ? odd_model || plan_.config.model_fingerprint.empty()
       : reason == "INVALID_HELLO"       ? hello.context_length < 1
-      : reason == "NAME_IN_USE"         ? name_in_use && refuse.refused.retryable
       : reason == "NAME_IN_USE"         ? refuse.refused.retryable && NameIsInUse(hello)
                                         : false;
   if (!fair) Violation(absl::StrCat("an unfair refusal: ", reason));
@@ -73,7 +66,7 @@ bool Oracle::NameIsInUse(const Hello& hello) const {
     const Peer& peer = *entry.second;
     return peer.welcomed && !peer.closed && peer.hello.name == hello.name &&
            peer.hello.process_id != hello.process_id &&
-           now_ - peer.heard_at < plan_.config.worker_timeout / 2;
+           now_ - std::max(peer.heard_at, stood_still_at_) < plan_.config.worker_timeout / 2;
   });
 }
 
