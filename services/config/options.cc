@@ -95,7 +95,13 @@ std::vector<std::string> Options::ArgumentsFor(Program other) const {
     if (found == values_.end() || found->second.source == Source::kDefault) continue;
     if ((spec.programs & other) == 0 || spec.name == "config") continue;
     for (const std::string& text : found->second.texts) {
-      arguments.push_back("--" + std::string(spec.name) + "=" + text);
+      arguments.push_back("--" + std::string(spec.name));
+      // "--name=" would take the next word for its value.
+      if (text.empty()) {
+        arguments.emplace_back();
+      } else {
+        arguments.back() += "=" + text;
+      }
     }
   }
   return arguments;

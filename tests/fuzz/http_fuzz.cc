@@ -5,6 +5,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <cstring>
 #include <string>
@@ -66,8 +67,8 @@ std::string Exchange(const uint8_t* data, size_t size) {
   std::string answer;
   char chunk[4096];
   ssize_t got = 0;
-  while ((got = recv(fd, chunk, sizeof(chunk), 0)) > 0) {
-    answer.append(chunk, static_cast<size_t>(got));
+  while ((got = recv(fd, chunk, sizeof(chunk), 0)) > 0 || (got < 0 && errno == EINTR)) {
+    if (got > 0) answer.append(chunk, static_cast<size_t>(got));
   }
   CHECK(got == 0 || errno == ECONNRESET) << std::strerror(errno);
   close(fd);

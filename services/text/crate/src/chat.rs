@@ -18,8 +18,8 @@ use crate::abi::{self, Failure};
 use crate::python::{str_of, write_json, JsonStyle};
 use crate::strftime::format_utc;
 
-/// Instructions of one render: far above any real prompt, and below a second.
-const MAX_FUEL: u64 = 20_000_000;
+/// Instructions of one render: ten times what 4,096 messages need, and about half a second.
+const MAX_FUEL: u64 = 2_000_000;
 const MAX_OUTPUT_BYTES: usize = 64 << 20;
 /// The longest published templates have about 30 KB.
 const MAX_SOURCE_BYTES: usize = 256 << 10;
