@@ -1,5 +1,5 @@
-// Writes the first seeds of the targets whose inputs are messages: `make_seeds DIR` fills DIR/wire, DIR/gateway, DIR/worker
-// and DIR/core with one valid input for each case of each oneof. By hand, after a change of the schema.
+// Writes the first seeds of the targets whose inputs are messages: `make_seeds DIR` fills DIR/wire, DIR/gateway,
+// DIR/worker and DIR/core with one valid input for each case of each oneof. By hand, after a change of the schema.
 
 #include <filesystem>
 #include <fstream>
