@@ -33,6 +33,7 @@ bool Core::IsDrained() const { return machine_->IsDrained(); }
 CoreHealth Core::Health(absl::Time now) const { return machine_->Health(now); }
 const CoreCounters& Core::counters() const { return machine_->counters(); }
 CoreGauges Core::Gauges() const { return machine_->Gauges(); }
+std::vector<ConnectionId> Core::LateDrafts() const { return machine_->LateDrafts(); }
 std::vector<Observation> Core::TakeObservations() { return machine_->TakeObservations(); }
 
 Machine::Machine(CoreConfig config) : config_(std::move(config)) {
@@ -211,6 +212,14 @@ CoreGauges Machine::Gauges() const {
   gauges.drafts_late = num_drafts_late_;
   gauges.degraded = degraded_;
   return gauges;
+}
+
+std::vector<ConnectionId> Machine::LateDrafts() const {
+  std::vector<ConnectionId> late;
+  for (const Worker* draft : drafts_) {
+    if (draft->late) late.push_back(draft->connection);
+  }
+  return late;
 }
 
 absl::Duration RolloutTimes::Median() const {

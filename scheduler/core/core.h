@@ -81,6 +81,7 @@ class Core {
   CoreHealth Health(absl::Time now) const;
   const CoreCounters& counters() const;
   CoreGauges Gauges() const;
+  std::vector<ConnectionId> LateDrafts() const;  // in order of attachment
 
   // Measurements since the last call. At most 65,536 are kept; the rest is dropped and counted.
   std::vector<Observation> TakeObservations();

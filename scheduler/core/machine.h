@@ -32,6 +32,7 @@ class Machine {
   bool IsDrained() const { return draining_ && sequences_.empty(); }
   CoreHealth Health(absl::Time now) const;
   CoreGauges Gauges() const;
+  std::vector<ConnectionId> LateDrafts() const;
   const CoreCounters& counters() const { return counters_; }
   std::vector<Observation> TakeObservations();
 

@@ -57,16 +57,13 @@ void FleetView::Watch(const Action& action) {
   }
 }
 
-std::vector<AttachedWorker> FleetView::Workers(int drafts_late) const {
-  int num_drafts = 0;
-  for (const auto& [connection, entry] : workers_) {
-    num_drafts += entry.welcome && entry.hello.role == WorkerRole::kDraft;
-  }
+std::vector<AttachedWorker> FleetView::Workers(
+    const std::vector<ConnectionId>& late_drafts) const {
   std::vector<AttachedWorker> workers;
   for (const auto& [connection, entry] : workers_) {
     if (!entry.welcome) continue;
-    // The core tells how many drafts are late, not which: said of each only where it is true of all.
-    const bool late = entry.hello.role == WorkerRole::kDraft && drafts_late == num_drafts;
+    const bool late =
+        std::find(late_drafts.begin(), late_drafts.end(), connection) != late_drafts.end();
     workers.push_back({.name = entry.hello.name,
                        .role = entry.hello.role,
                        .state = entry.draining ? "draining" : late ? "late" : "ready",

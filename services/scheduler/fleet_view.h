@@ -18,8 +18,8 @@ class FleetView {
   void Watch(const Event& event);
   void Watch(const Action& action);
 
-  // In order of attachment. `drafts_late` is the core's count.
-  std::vector<AttachedWorker> Workers(int drafts_late) const;
+  // In order of attachment. `late_drafts`: what the core thinks of them.
+  std::vector<AttachedWorker> Workers(const std::vector<ConnectionId>& late_drafts) const;
 
   // Of the first attached verifier, or of the last one that was.
   const std::optional<Hello>& target() const { return target_; }

@@ -244,7 +244,7 @@ CellDescription SchedulerActor::Describe() const {
   }
   cell.num_requests_running = gauges.num_requests_running;
   cell.num_requests_waiting = gauges.num_requests_waiting;
-  cell.workers = fleet_.Workers(gauges.drafts_late);
+  cell.workers = fleet_.Workers(core_.LateDrafts());
   return cell;
 }
 

@@ -346,6 +346,100 @@ TEST_F(CoreTest, AQueueOfNoneStillLetsInWhatHasAPlace) {
   EXPECT_EQ(Actions<FailRequest>().size(), 1u);
 }
 
+TEST_F(CoreTest, NamesTheDraftsThatAreLate) {
+  CoreConfig config = Config();
+  config.max_missed_deadlines = 1;
+  Make(config);
+  const ConnectionId verifier = AttachVerifier();
+  const ConnectionId late = AttachDraft("d1");
+  AttachDraft("d2");
+  EXPECT_TRUE(core_->LateDrafts().empty());
+  Submit(MakeRequest("r"));
+  Report(verifier, SequenceStarted{1, 0});
+  Report(late, SequenceState{2, DraftSequenceState::kReady, 3, {}});
+  Verified(verifier, 1, 1, 3, 0, 7);
+  RoundDone(verifier, 1);
+  Tick(absl::Seconds(2));
+  EXPECT_EQ(core_->LateDrafts(), std::vector<ConnectionId>{late});
+  EXPECT_EQ(core_->Gauges().drafts_late, 1);
+}
+
+// Whatever a verifier tells of its own speed, its rounds have a limit, and its stalls are seen.
+TEST_F(CoreTest, AVerifierThatClaimsToTakeForEverIsStillBounded) {
+  Hello hello = MakeHello(WorkerRole::kVerifier, "v");
+  hello.step_times = {INT64_MAX, INT64_MAX};
+  const ConnectionId verifier = Attach(hello);
+  Submit(MakeRequest("r"));
+  Report(verifier, SequenceStarted{1, 0});
+  ASSERT_EQ(Commands<StartVerify>().size(), 1u);
+  bool closed = false;
+  for (int minute = 0; minute <= 100 && !closed; ++minute) {
+    for (int i = 0; i < 20; ++i) {
+      Tick(absl::Seconds(3));
+      closed |= !Actions<CloseWorker>().empty();
+      Report(verifier, Heartbeat{0, 0, {256, 256, 0}});
+    }
+    if (minute == 31) {
+      EXPECT_TRUE(core_->Health(now_).stalled);
+    }
+  }
+  EXPECT_TRUE(closed);
+}
+
+// The rows of a cohort are shared in a few steps, whatever windows were claimed and asked for.
+TEST_F(CoreTest, HugeClaimsOfWindowsCostNoTime) {
+  Hello hello = MakeHello(WorkerRole::kVerifier, "v");
+  hello.context_length = INT32_MAX;
+  hello.blocks = {int64_t{1} << 40, 0, 0};
+  hello.limits = {64, INT32_MAX, INT32_MAX};
+  const ConnectionId verifier = Attach(hello);
+  hello.role = WorkerRole::kDraft;
+  hello.name = "d";
+  const ConnectionId draft = Attach(hello);
+  constexpr int kRequests = 20;
+  for (int i = 0; i < kRequests; ++i) {
+    SubmitRequest request = MakeRequest("r" + std::to_string(i), INT32_MAX);
+    request.num_speculative_tokens = INT32_MAX;
+    Submit(request);
+    Report(verifier, SequenceStarted{static_cast<SequenceId>(2 * i + 1), 0});
+    Report(draft, SequenceState{static_cast<SequenceId>(2 * i + 2), DraftSequenceState::kReady, 3,
+                                {}});
+  }
+  RoundId round = 1;
+  while (Commands<StartRollout>().size() < kRequests && round < 5) {
+    for (int i = 0; i < kRequests; ++i) {
+      VerifyItemDone done;
+      done.sequence_id = static_cast<SequenceId>(2 * i + 1);
+      if (round == 1 && i > 0) continue;  // the first round has the first request alone
+      done.kv_length = round == 2 && i == 0 ? 4 : 3;
+      done.correction_token = 7;
+      Report(verifier, VerifyItemReport{round, done});
+    }
+    RoundDone(verifier, round);
+    if (round == 1) Tick(absl::Seconds(3));
+    ++round;
+  }
+  const std::vector<StartRollout> rollouts = Commands<StartRollout>();
+  ASSERT_EQ(rollouts.size(), static_cast<size_t>(kRequests));
+  int64_t rows = 0;
+  for (const StartRollout& rollout : rollouts) rows += rollout.depth + 1;
+  EXPECT_LE(rows, INT32_MAX);
+  EXPECT_GT(rows, int64_t{INT32_MAX} - 2 * kRequests);
+}
+
+TEST_F(CoreTest, AnErrorOfAWorkerIsCutBetweenCharacters) {
+  const ConnectionId verifier = AttachVerifier();
+  Submit(MakeRequest("r"));
+  Report(verifier, SequenceStarted{1, 0});
+  VerifyItemDone done;
+  done.sequence_id = 1;
+  done.error = WorkerError{std::string(199, 'x') + "\u00e9\u00e9", std::string(300, 'y')};
+  Report(verifier, VerifyItemReport{1, done});
+  ASSERT_EQ(Actions<FailRequest>().size(), 1u);
+  const auto info = GetErrorInfo(Actions<FailRequest>()[0].status);
+  EXPECT_EQ(info.value_or(ErrorInfo{}).reason, std::string(199, 'x'));
+}
+
 TEST_F(CoreTest, ADefaultWithoutAPolicyIsOurOwnBug) {
   CoreConfig config = Config();
   config.speculation = SpeculationMode::kMirror;
