@@ -1,5 +1,6 @@
 #include "services/rpc/submit_client.h"
 
+#include <atomic>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -67,7 +68,10 @@ class SubmitClient::State::Stream final : public SubmitClient::Call,
   }
 
   // Legal at any time while this object lives, after the end too.
-  void Cancel() override { context_.TryCancel(); }
+  void Cancel() override {
+    cancelled_.store(true);
+    context_.TryCancel();
+  }
 
   void OnReadDone(bool ok) override {
     if (!ok) return;  // OnDone follows
@@ -84,6 +88,10 @@ class SubmitClient::State::Stream final : public SubmitClient::Call,
 
   void OnDone(const grpc::Status& status) override {
     absl::Status end = WithReason(wire::FromGrpcStatus(status));
+    if (end.code() == absl::StatusCode::kCancelled && !cancelled_.load()) {
+      // gRPC's word for a call that came while the server was shutting down.
+      end = Unavailable("SCHEDULER_LOST", "the scheduler went as the request came");
+    }
     if (!bad_answer_.ok()) {
       end = MakeError(absl::StatusCode::kInternal, bad_answer_.message(),
                       {.reason = "BAD_ANSWER"});
@@ -106,6 +114,7 @@ class SubmitClient::State::Stream final : public SubmitClient::Call,
   pb::SubmitRequest request_;
   pb::Committed incoming_;
   grpc::ClientContext context_;
+  std::atomic<bool> cancelled_{false};  // by us
   bool finished_ = false;
   absl::Status bad_answer_;
 };

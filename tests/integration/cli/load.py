@@ -211,11 +211,11 @@ class Load:
 
     @staticmethod
     def _is_expected(result):
-        """What may be tried again although the cell does not say so: where nobody was there to say it, and
-        where a request met one lost verifier after another. The cell cannot know that it was not the request's
-        fault; we do."""
-        return (result["code"] == "UNAVAILABLE" and
-                result["reason"] in ("", "VERIFIER_LOST_REPEATEDLY"))
+        """What may be tried again although the cell does not say so: where nobody was there to say it (gRPC
+        says CANCELLED of a call that came just as the gateway went), and where a request met one lost verifier
+        after another. The cell cannot know that it was not the request's fault; we do."""
+        return (result["code"] in ("UNAVAILABLE", "CANCELLED") and not result["reason"] or
+                result["reason"] == "VERIFIER_LOST_REPEATEDLY")
 
     def _violate(self, kind, message, result):
         self.counts[f"violation_{kind}"] += 1
