@@ -49,6 +49,15 @@ TEST_P(ScenarioTest, IsAsWritten) {
   EXPECT_EQ(expected, *actual) << "if this is wanted: scenario_test --update, and read the diff";
 }
 
+// A transcript that no row of the table names promises nothing to anyone.
+TEST(ScenarioTable, NamesEveryTranscript) {
+  const std::string table = ReadFile("tests/scenarios/README.md");
+  for (const std::string& path : TranscriptPaths()) {
+    const std::string name = std::filesystem::path(path).stem().string();
+    EXPECT_NE(table.find("`" + name + "`"), std::string::npos) << name;
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(All, ScenarioTest, testing::ValuesIn(TranscriptPaths()),
                          [](const testing::TestParamInfo<std::string>& info) {
                            return std::filesystem::path(info.param).stem().string();
