@@ -1,8 +1,9 @@
 # make build   programs in build/release/bin/
 # make demo    the bundled pair through separate draft and verifier processes
 # make test    everything that is checked, with minutes per phase
+# make sim     SEEDS=10000: fresh schedules of faults against the scheduler core, in virtual time
 # make bench   microbenchmarks: ops, scheduler core, sampler, relay between processes
-.PHONY: help build demo test bench tidy clean
+.PHONY: help build demo test sim bench tidy clean
 
 # Objects are found again in any checkout of the same sources.
 export CCACHE_BASEDIR := $(CURDIR)
@@ -26,6 +27,11 @@ demo: build
 
 test:
 	@tools/run_tests.sh
+
+SEEDS ?= 10000
+sim: build/.setup build/release/build.ninja
+	@cmake --build --preset release --target core_sim
+	@build/release/bin/core_sim --seeds $(SEEDS)
 
 bench: build
 	@for name in ops core sampler relay; do echo "== $$name"; build/release/bench/$${name}_bench; done

@@ -161,12 +161,17 @@ class Supervisor {
     return num;
   }
 
+  void Add(const Failure& failure) {
+    if (campaign_.on_failure) campaign_.on_failure(failure);
+    result_.failures.push_back(failure);
+  }
+
   void Look(size_t i) {
     Slot& slot = slots_[i];
     Child& child = children_[i];
     if (child.pid == 0) return;
     if (slot.failed) {
-      result_.failures.push_back({slot.seed, slot.message});
+      Add({slot.seed, slot.message});
       slot.failed = false;
     }
     int status = 0;
@@ -176,7 +181,7 @@ class Supervisor {
     const bool died = !WIFEXITED(status) || WEXITSTATUS(status) != 0;
     if (died) {
       ++slot.num_done;
-      result_.failures.push_back({slot.seed, LastWords(child.errors, status)});
+      Add({slot.seed, LastWords(child.errors, status)});
     }
     close(child.errors);
     if (died && !shared_->stop) Start(i);

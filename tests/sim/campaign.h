@@ -32,6 +32,7 @@ struct Campaign {
   int num_processes = 1;  // 0: in this process
   int64_t max_failures = 5;
   std::function<void(int64_t num_done, int64_t num_failures)> on_progress;  // about once a second
+  std::function<void(const Failure&)> on_failure;
 };
 
 struct CampaignResult {

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/error.h"
 #include "scheduler/transcript/printing.h"
+#include "tests/sim/costs.h"
 #include "tests/sim/story.h"
 
 namespace mirrorsd::sim {
@@ -40,7 +41,7 @@ Cell::Cell(const Plan& plan, Coverage* coverage, bool tells)
 Cell::~Cell() { clock_.Clear(); }
 
 std::string Cell::Run() {
-  if (tells_) story_ = DescribeConfig(plan_);
+  if (tells_) Tell(DescribeConfig(plan_));
   for (const auto& host : hosts_) {
     clock_.After(host->planned->at, [this, h = host.get()] { Dial(h); });
   }
@@ -49,7 +50,7 @@ std::string Cell::Run() {
   clock_.After(kActive, [this] { Quieten(); });
   clock_.After(kWatch, [this] { Watch(); });
   while (violation_.empty() && !IsOver() && clock_.RunNext()) {
-    if (num_steps_ > kMaxSteps) Violation("the schedule does not come to rest");
+    if (num_steps_ > kMaxSteps * check_every_) Violation("the schedule does not come to rest");
   }
   if (violation_.empty()) oracle_.AtEnd(*core_);
   return violation_;
@@ -68,7 +69,10 @@ void Cell::Violation(const std::string& what) {
   if (tells_) Tell(absl::StrCat("# VIOLATION: ", what));
 }
 
-void Cell::Tell(const std::string& line) { absl::StrAppend(&story_, line, "\n"); }
+void Cell::Tell(const std::string& line) {
+  absl::StrAppend(&story_, line, "\n");
+  EchoLine(line);
+}
 
 void Cell::TellEvent(const scheduler::Event& event) {
   if (std::holds_alternative<scheduler::TimePassed>(event) && CoreNow() == told_at_) return;
@@ -96,16 +100,23 @@ void Cell::StepOnce(const scheduler::Event& event, bool joined) {
   actions_.clear();
   if (tells_) TellEvent(event);
   oracle_.BeforeStep(CoreNow(), event, joined);
-  core_->Step(CoreNow(), event, &actions_);
+  StepCore(event);
   for (const scheduler::Action& action : actions_) {
     if (tells_) Tell(absl::StrCat("> ", scheduler::Print(action, names_)));
     oracle_.Saw(action);
     Perform(action);
   }
-  if (checks_invariants_) core_->CheckInvariants();
+  if (checks_invariants_ && num_steps_ % check_every_ == 0) core_->CheckInvariants();
   oracle_.AfterStep(*core_);
   if (oracle_.num_live() > 0) all_ended_at_ = clock_.now();
   Arm();
+}
+
+void Cell::StepCore(const scheduler::Event& event) {
+  if (costs_ == nullptr) return core_->Step(CoreNow(), event, &actions_);
+  const int64_t begun_ns = ThreadNs();
+  core_->Step(CoreNow(), event, &actions_);
+  CountCosts(event, ThreadNs() - begun_ns);
 }
 
 void Cell::Arm() {

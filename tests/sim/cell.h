@@ -4,6 +4,7 @@
 // exact to repeat. Not thread-safe.
 //
 //   cell.cc     the core, its actions, clients
+//   costs.cc    what a step costs
 //   network.cc  workers come and go; reports on their way
 //   faults.cc   what goes wrong
 //   lies.cc     reports that no honest worker sends now
@@ -24,6 +25,19 @@
 
 namespace mirrorsd::sim {
 
+// What the core's steps took, of this thread's CPU time without that of looking at the clock.
+struct StepCosts {
+  int64_t all_ns = 0;
+  int64_t verify_ns = 0;    // of outcomes and ends of rounds, with what they start
+  int64_t progress_ns = 0;  // of rollouts
+  int64_t num_items = 0;
+  int64_t num_outcomes = 0;  // that committed
+  int64_t num_progress = 0;
+  int32_t most_live = 0;
+  int64_t memory_bytes = 0;  // of the core while memory_live requests lived
+  int32_t memory_live = 0;
+};
+
 class Cell {
  public:
   // `plan` and `coverage` must outlive it. With `tells` it keeps a transcript.
@@ -32,6 +46,12 @@ class Cell {
 
   // Core::CheckInvariants is not called: what the oracle finds alone.
   void SkipInvariants() { checks_invariants_ = false; }
+
+  // Adds up what steps cost, and checks the core's invariants at every n-th only: for large cells.
+  void MeasureSteps(int64_t check_every, StepCosts* costs) {
+    check_every_ = check_every;
+    costs_ = costs;
+  }
 
   // Runs the whole schedule: requests, faults, then a quiet end. Returns the first thing that was wrong;
   // empty if nothing was.
@@ -69,6 +89,9 @@ class Cell {
   absl::Time CoreNow() const;
   void Step(const scheduler::Event& event);
   void StepOnce(const scheduler::Event& event, bool joined);
+  void StepCore(const scheduler::Event& event);
+  void CountCosts(const scheduler::Event& event, int64_t ns);
+  void MeasureMemory();
   void Perform(const scheduler::Action& action);
   void Arm();
   void PlanClients();
@@ -141,6 +164,8 @@ class Cell {
   int num_faults_ = 0;  // while requests were live
   bool quiet_ = false;
   bool checks_invariants_ = true;
+  int64_t check_every_ = 1;
+  StepCosts* costs_ = nullptr;
   absl::Time all_ended_at_ = absl::InfiniteFuture();
 
   std::map<ConnectionId, std::string> names_;

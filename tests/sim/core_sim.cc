@@ -1,9 +1,13 @@
 // Schedules of faults against the real scheduler core, in virtual time.
 //   core_sim --seeds N [--first S] [--processes P]   N schedules; S: from the clock
 //   core_sim --seed S                                one schedule with its transcript
+//   core_sim --scale S                               one schedule of 4,096 live sequences, with its costs
 // --no-invariants leaves out Core::CheckInvariants: what the oracle finds alone.
 // Ends with "N schedules, V violations". A failing schedule is made short and its transcript printed.
 // Exit code: 0 if nothing was wrong and everything was met, else 1; 2 for wrong arguments.
+
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
@@ -15,6 +19,8 @@
 #include "absl/strings/str_cat.h"
 #include "tests/sim/campaign.h"
 #include "tests/sim/minimiser.h"
+#include "tests/sim/scale.h"
+#include "tests/sim/story.h"
 
 namespace mirrorsd::sim {
 namespace {
@@ -23,6 +29,7 @@ struct Arguments {
   int64_t seeds = 1000;
   uint64_t first = 0;
   uint64_t only = 0;
+  uint64_t scale = 0;
   int processes = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
   int64_t max_failures = 5;
   bool minimise = true;
@@ -51,6 +58,7 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
     if (name == "--seeds") arguments->seeds = static_cast<int64_t>(value);
     else if (name == "--first") arguments->first = value;
     else if (name == "--seed") arguments->only = value;
+    else if (name == "--scale") arguments->scale = value;
     else if (name == "--processes") arguments->processes = static_cast<int>(value);
     else if (name == "--max-failures") arguments->max_failures = static_cast<int64_t>(value);
     else return false;
@@ -58,30 +66,35 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
   return true;
 }
 
+void TellApart(const Plan& plan) {
+  const pid_t child = fork();
+  if (child == 0) {
+    EchoStories();
+    std::string story;
+    Coverage coverage;
+    RunHere(plan, &coverage, nullptr, &story);
+    _exit(0);
+  }
+  waitpid(child, nullptr, 0);
+}
+
 void Explain(const Failure& failure) {
   const Minimised small = Minimise(MakePlan(failure.seed), failure.violation, RunApart);
   std::cout << "\nmade short in " << small.num_runs << " runs: " << small.violation << "\n"
             << Describe(small.plan) << std::flush;
-  // The story is told by this process, after all else: a CHECK ends it.
-  std::string story;
-  const bool dies = small.violation.rfind("died", 0) == 0 || small.violation.rfind("a step", 0) == 0;
-  if (dies) {
-    std::cout << "(the schedule ends the process: run it under a debugger, or with --seed "
-              << failure.seed << ")\n";
-    return;
-  }
-  Coverage coverage;
-  RunHere(small.plan, &coverage, nullptr, &story);
-  std::cout << story;
+  // Told as it happens: a CHECK ends the process.
+  TellApart(small.plan);
 }
 
 int RunOne(uint64_t seed) {
   const Plan plan = MakePlan(seed);
+  std::cout << Describe(plan) << std::flush;
+  EchoStories();
   std::string story;
   Coverage coverage;
   const std::string violation = RunHere(plan, &coverage, nullptr, &story);
-  std::cout << Describe(plan) << story << "1 schedules, " << (violation.empty() ? 0 : 1)
-            << " violations" << (violation.empty() ? "" : ": " + violation) << "\n";
+  std::cout << "1 schedules, " << (violation.empty() ? 0 : 1) << " violations"
+            << (violation.empty() ? "" : ": " + violation) << "\n";
   return violation.empty() ? 0 : 1;
 }
 
@@ -104,6 +117,9 @@ int RunMany(const Arguments& arguments) {
     const double seconds = std::chrono::duration<double>(Clock::now() - begun).count();
     std::cerr << num_done << " of " << arguments.seeds << " schedules, " << num_failures
               << " violations, " << static_cast<int64_t>(num_done / seconds) << " per second\n";
+  };
+  campaign.on_failure = [](const Failure& failure) {
+    std::cerr << "seed " << failure.seed << ": " << failure.violation << "\n";
   };
   const CampaignResult result = RunCampaign(campaign);
   if (arguments.table) std::cout << result.coverage.Table(result.num_schedules);
@@ -128,10 +144,11 @@ int RunMany(const Arguments& arguments) {
 int main(int argc, char** argv) {
   mirrorsd::sim::Arguments arguments;
   if (!mirrorsd::sim::Parse(argc, argv, &arguments)) {
-    std::cerr << "usage: core_sim [--seeds N] [--first S] [--processes P] [--seed S] "
+    std::cerr << "usage: core_sim [--seeds N] [--first S] [--processes P] [--seed S] [--scale S] "
                  "[--max-failures N] [--no-minimise] [--no-table] [--no-invariants]\n";
     return 2;
   }
+  if (arguments.scale != 0) return mirrorsd::sim::RunScale(arguments.scale);
   return arguments.only != 0 ? mirrorsd::sim::RunOne(arguments.only)
                              : mirrorsd::sim::RunMany(arguments);
 }

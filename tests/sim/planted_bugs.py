@@ -2,7 +2,7 @@
 """Plants one bug after the other into a copy of the scheduler core and shows how many schedules the
 simulation takes to find it: with the core's own invariants checked, and with the oracle alone.
 
-  planted_bugs.py [--build DIR] [--tries N] [--limit SEEDS] [--only NAME]
+  planted_bugs.py [--build DIR] [--tries N] [--limit SEEDS] [--only NAME] [--no-build]
 
 DIR is a configured tree in which core_sim is built (default build/release). A bug whose text is no longer
 in the core, or that is not found within the limit, fails the run.
@@ -45,8 +45,9 @@ BUGS = [
      "  verifier->ledger.Rest(&sequence->kv, sequence->committed_length());\n", ""),
     ("a window's blocks are not counted", "leak", "rounds.cc",
      "    ledger.Grow(&sequence->kv, item.committed_length + size);\n", ""),
-    ("a cancelled sequence stays at its draft", "leak", "ends.cc",
-     "  LeaveDraft(sequence, /*tell=*/true);\n  for (const Wait", "  LeaveDraft(sequence, /*tell=*/false);\n  for (const Wait"),
+    ("an ended sequence stays at its draft", "leak", "ends.cc",
+     "  LeaveDraft(sequence, /*tell=*/true);\n  for (const Wait",
+     "  LeaveDraft(sequence, /*tell=*/false);\n  for (const Wait"),
     ("the client's deadline is forgotten", "deadline", "admission.cc",
      "deadlines_.Set(Wait::kRequestDeadline, sequence->ordinal, now_ + *request.deadline);", ";"),
     ("the queue's time limit is forgotten", "deadline", "admission.cc",
@@ -151,10 +152,12 @@ def main():
     parser.add_argument("--build", default=str(ROOT / "build/release"))
     parser.add_argument("--tries", type=int, default=3)
     parser.add_argument("--limit", type=int, default=2000)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="bugs whose name has this in it")
+    parser.add_argument("--no-build", action="store_true", help="core_sim is as new as the core")
     arguments = parser.parse_args()
     build = pathlib.Path(arguments.build).resolve()
-    subprocess.run(["ninja", "-C", str(build), "core_sim"], check=True, stdout=subprocess.DEVNULL)
+    if not arguments.no_build:
+        subprocess.run(["ninja", "-C", str(build), "core_sim"], check=True, stdout=subprocess.DEVNULL)
     lines = commands(build)
     missed = 0
     print("kind | bug | seeds until found | without the core's invariants | what was seen then")

@@ -1,5 +1,6 @@
 #include "tests/sim/story.h"
 
+#include <iostream>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -77,7 +78,15 @@ std::string PrintSubmit(const scheduler::Submitted& submitted, const Names& name
           : "");
 }
 
+bool echoes = false;
+
 }  // namespace
+
+void EchoStories() { echoes = true; }
+
+void EchoLine(const std::string& line) {
+  if (echoes) std::cout << line << "\n" << std::flush;
+}
 
 std::string DescribeConfig(const Plan& plan) {
   const scheduler::CoreConfig& config = plan.config;
@@ -91,7 +100,7 @@ std::string DescribeConfig(const Plan& plan) {
       " epoch=", config.scheduler_epoch, " worker_timeout=", time(config.worker_timeout),
       " min_round_timeout=", time(config.min_round_timeout),
       " end_timeout=", time(config.end_timeout), " stall_timeout=", time(config.stall_timeout),
-      " max_draft_wait=", time(config.max_draft_wait), "\n");
+      " max_draft_wait=", time(config.max_draft_wait));
 }
 
 std::string PrintEvent(const scheduler::Event& event, const Names& names) {

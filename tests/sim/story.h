@@ -10,6 +10,10 @@
 
 namespace mirrorsd::sim {
 
+// Every line is printed as it comes: for a schedule that ends the process.
+void EchoStories();
+void EchoLine(const std::string& line);
+
 std::string DescribeConfig(const Plan& plan);
 
 // `names` of connections and streams.

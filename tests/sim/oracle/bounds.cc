@@ -45,6 +45,7 @@ void Oracle::WatchPeer(Peer* peer) {
   if (now_ - peer->heard_at > plan_.config.worker_timeout + slack) {
     Violation(absl::StrCat(peer->hello.name, " is silent and still attached"));
   }
+  if (!peer->round.has_value()) WatchEnding(*peer);
   if (!peer->is_verifier()) return;
   if (peer->round.has_value() && !peer->slow) {
     const absl::Duration hello = absl::Nanoseconds(peer->hello.step_times.base_ns) * 2;
@@ -59,6 +60,19 @@ void Oracle::WatchPeer(Peer* peer) {
   }
 }
 
+// What was to end and was not answered is given up by the core, which counts it. While a round is under way,
+// and as long again after it, the worker may have its reasons.
+void Oracle::WatchEnding(const Peer& peer) {
+  const absl::Duration limit = plan_.config.end_timeout + kSlack + plan_.tick;
+  if (peer.num_ending == 0 || (peer.is_verifier() && now_ - peer.moved_at < limit)) return;
+  for (auto& [id, held] : held_) {
+    if (held.peer != &peer || held.request != nullptr || held.given_up) continue;
+    if (now_ - held.ended_at < limit) continue;
+    held.given_up = true;
+    if (++num_given_up_ > end_timeouts_) Violation("an end that never comes is waited for");
+  }
+}
+
 void Oracle::WatchRequest(Request* request) {
   const absl::Duration slack = kSlack + plan_.tick;
   const scheduler::CoreConfig& config = plan_.config;
@@ -69,6 +83,10 @@ void Oracle::WatchRequest(Request* request) {
     Violation(absl::StrCat("stream ", request->stream, " outlives its deadline"));
   }
   if (request->life != Life::kWaiting) {
+    const bool stuck = request->life == Life::kStarting && !request->verifier->round.has_value() &&
+                       now_ - std::max(request->life_since, request->verifier->moved_at) >
+                           config.min_round_timeout + slack;
+    if (stuck) Violation(absl::StrCat("stream ", request->stream, " is never started"));
     const bool starved = now_ - request->moved_at > kStarved;
     if (starved && IsHealthy(*request->verifier, kStarved)) {
       Violation(absl::StrCat("stream ", request->stream, " starves at ",

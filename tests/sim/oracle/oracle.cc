@@ -55,7 +55,7 @@ void Oracle::BeginLife(uint64_t epoch, absl::Time now) {
   verifier_ever_ = false;
   drafts_late_ = 0;
   std::fill(std::begin(degraded_), std::end(degraded_), false);
-  deadlines_missed_ = end_timeouts_ = 0;
+  deadlines_missed_ = end_timeouts_ = num_given_up_ = 0;
   coverage_->Count(Row::kNewLife);
 }
 

@@ -96,6 +96,7 @@ struct Held {
   Request* request = nullptr;  // null: EndSequence was sent
   Peer* peer = nullptr;
   absl::Time ended_at = absl::InfiniteFuture();  // when that was
+  bool given_up = false;                         // the worker has not said so in time
 };
 
 // One connection of a worker.
@@ -218,6 +219,7 @@ class Oracle {
   // bounds.cc
   void WatchRequest(Request* request);
   void WatchPeer(Peer* peer);
+  void WatchEnding(const Peer& peer);
   bool IsHealthy(const Peer& peer, absl::Duration for_long) const;
 
   const Plan& plan_;
@@ -261,6 +263,7 @@ class Oracle {
   bool degraded_[scheduler::kNumDegradedReasons] = {};
   int64_t deadlines_missed_ = 0;
   int64_t end_timeouts_ = 0;
+  int64_t num_given_up_ = 0;
   bool saw_late_draft_go_ = false;
 };
 
