@@ -129,7 +129,7 @@ function(mirrorsd_fuzzer name)
   file(MAKE_DIRECTORY ${_found})
   # What tests/fuzz/run.sh and coverage.sh go by.
   file(WRITE ${CMAKE_BINARY_DIR}/fuzz/${name}.options "${ARG_CORPUS} ${ARG_MAX_BYTES}\n")
-  add_test(NAME ${name} COMMAND ${name} -runs=${ARG_RUNS} -seed=1 -max_total_time=8 -timeout=20
+  add_test(NAME ${name} COMMAND ${name} -runs=${ARG_RUNS} -seed=1 -max_total_time=8 -timeout=60
            -max_len=${ARG_MAX_BYTES} ${_found} ${ARG_CORPUS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT 300)
 endfunction()

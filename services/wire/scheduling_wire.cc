@@ -63,6 +63,7 @@ void ParseWorker(const pb::AttachedWorker& message, const Field& field, Checks* 
   checks->InRange(Field(field, "kv_blocks_total"), message.kv_blocks_total(), 0, kMaxKvBlocks);
   checks->InRange(Field(field, "kv_blocks_free"), message.kv_blocks_free(), 0,
                   message.kv_blocks_total());
+  if (!checks->ok()) return;  // the difference could overflow
   checks->InRange(Field(field, "kv_blocks_evictable"), message.kv_blocks_evictable(), 0,
                   message.kv_blocks_total() - message.kv_blocks_free());
   checks->NotNegative(Field(field, "num_sequences"), message.num_sequences());

@@ -115,6 +115,7 @@ void Parse(const internal::v1::KvBlocks& message, const Field& field, Checks* ch
            KvBlocks* blocks) {
   checks->InRange(Field(field, "total"), message.total(), 0, kMaxKvBlocks);
   checks->InRange(Field(field, "free"), message.free(), 0, message.total());
+  if (!checks->ok()) return;  // the difference could overflow
   checks->InRange(Field(field, "evictable"), message.evictable(), 0,
                   message.total() - message.free());
   *blocks = {.total = message.total(), .free = message.free(), .evictable = message.evictable()};

@@ -24,7 +24,7 @@ fuzz() {  # fuzz TARGET: one line of result
   local target=$1 corpus max_bytes log=$build/fuzz/$1.log found=$build/fuzz/$1.found
   read -r corpus max_bytes <"$build/fuzz/$target.options"
   mkdir -p "$found" "$build/fuzz/$target.corpus"
-  "$build/fuzz/$target" -max_total_time="$seconds" -max_len="$max_bytes" -timeout=20 \
+  "$build/fuzz/$target" -max_total_time="$seconds" -max_len="$max_bytes" -timeout=60 \
     -rss_limit_mb=3000 -malloc_limit_mb=1500 -print_final_stats=1 -artifact_prefix="$found/" \
     "$build/fuzz/$target.corpus" "$corpus" >"$log" 2>&1 || true
   local executions features bad

@@ -326,5 +326,31 @@ TEST(RejectsTest, CommittedAndCell) {
        {"num_requests_running", [](C* m) { m->set_num_requests_running(-1); }}});
 }
 
+// The limits of one field are made of another, which may be anything: no arithmetic overflows on the way.
+TEST(RejectsTest, EndsOfTheTypes) {
+  constexpr int64_t kLowest = std::numeric_limits<int64_t>::min();
+  ExpectAllRefused<pb::WorkerMessage>(
+      GoodReports(),
+      {{"reports[0].heartbeat.blocks.free",
+        [](auto* m) {
+          m->mutable_reports(0)->mutable_heartbeat()->mutable_blocks()->set_free(kLowest);
+        }},
+       {"reports[0].heartbeat.blocks.total",
+        [](auto* m) {
+          m->mutable_reports(0)->mutable_heartbeat()->mutable_blocks()->set_total(kLowest);
+        }}});
+  ExpectAllRefused<pb::SchedulerMessage>(
+      GoodCommands(),
+      {{"commands[2].start_verify.items[0].committed_length", [](auto* m) {
+          m->mutable_commands(2)->mutable_start_verify()->mutable_items(0)->set_committed_length(
+              std::numeric_limits<int32_t>::min());
+        }}});
+  pb::DescribeCellResponse cell;
+  Write(FullCell(), &cell);
+  ExpectAllRefused<pb::DescribeCellResponse>(
+      cell, {{"workers[0].kv_blocks_free",
+              [](auto* m) { m->mutable_workers(0)->set_kv_blocks_free(kLowest); }}});
+}
+
 }  // namespace
 }  // namespace mirrorsd::wire
