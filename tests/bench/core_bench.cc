@@ -1,8 +1,11 @@
 // What a sequence-item costs in the scheduler core: VerifyDone to StartVerify, and a whole round with a
 // rollout per sequence. One verifier and one draft that answer at once, all sequences in one cohort.
-// Budget (DESIGN section 12): 2 us per sequence from VerifyDone to StartVerify, 5 us per sequence-round.
+// And what memory a live sequence takes. Budget (DESIGN section 12): 2 us per sequence from VerifyDone to StartVerify, 5 us per sequence-round.
+
+#include <malloc.h>
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -19,14 +22,14 @@ constexpr TokenId kToken = 5;
 // A fleet that agrees with everything: the draft proposes kToken, the target takes all but the last.
 class Fleet {
  public:
-  Fleet(int num_sequences, int32_t window) : window_(window) {
+  Fleet(int num_sequences, int32_t window, int32_t prompt_length = 1) : window_(window) {
     CoreConfig config;
     for (const SpeculationPolicy& policy : Policies()) config.policies.push_back(policy);
     config.num_speculative_tokens = window;
     config.speculation = window > 0 ? SpeculationMode::kSerial : SpeculationMode::kOff;
     config.max_num_seqs = num_sequences;
     config.max_queued = num_sequences + 1;
-    config.max_prefill_rows_per_round = num_sequences;
+    config.max_prefill_rows_per_round = num_sequences * prompt_length;
     config.worker_timeout = absl::Hours(10);
     core_ = std::make_unique<Core>(config);
     Hello hello;
@@ -36,7 +39,7 @@ class Fleet {
     hello.context_length = kContext;
     hello.vocabulary_size = 100;
     hello.kv_block_tokens = 16;
-    hello.limits = {num_sequences, num_sequences * 20, 16};
+    hello.limits = {num_sequences, num_sequences * (20 + prompt_length), 16};
     hello.blocks = {int64_t{kContext} * num_sequences / 16 + 1, 0, 0};
     Step(WorkerAttached{1, hello});
     hello.role = WorkerRole::kDraft;
@@ -46,8 +49,8 @@ class Fleet {
       SubmitRequest request;
       request.request_id = absl::StrCat("r", i);
       request.vocabulary_fingerprint = "vocabulary";
-      request.token_ids = {1};
-      request.max_tokens = kContext - 1;
+      request.token_ids.assign(prompt_length, 1);
+      request.max_tokens = kContext - prompt_length;
       Step(Submitted{1000 + static_cast<ConnectionId>(i), request});
     }
     // Start everything: the starts and catch-ups are answered in order.
@@ -60,7 +63,7 @@ class Fleet {
       if (send->connection == 1) {
         Report(1, SequenceStarted{start->sequence_id, 0});
       } else {
-        Report(2, SequenceState{start->sequence_id, DraftSequenceState::kReady, 1, {}});
+        Report(2, SequenceState{start->sequence_id, DraftSequenceState::kReady, prompt_length, {}});
       }
     }
     for (int i = 0; i < 8 || !Steady(num_sequences); ++i) Round();
@@ -115,6 +118,20 @@ class Fleet {
     actions_.clear();
   }
 
+  // Throws the core away; what that gave back.
+  int64_t ReleaseCore() {
+    Collect();
+    actions_ = {};
+    core_->TakeObservations();
+    const auto used = [] {
+      const struct mallinfo2 info = mallinfo2();
+      return static_cast<int64_t>(info.uordblks + info.hblkhd);
+    };
+    const int64_t before = used();
+    core_.reset();
+    return before - used();
+  }
+
   bool Steady(int num_sequences) {
     Collect();
     return static_cast<int>(verify_.items.size()) == num_sequences;
@@ -161,6 +178,18 @@ void BM_SerialRound(benchmark::State& state) {
                          benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 BENCHMARK(BM_SerialRound)->Arg(1)->Arg(64)->Arg(4096);
+
+// What the core holds for a live sequence: prompt length beside it; its tokens are 4 bytes each.
+void BM_MemoryPerSequence(benchmark::State& state) {
+  const int num_sequences = static_cast<int>(state.range(0));
+  int64_t bytes = 0;
+  for (auto _ : state) {
+    Fleet fleet(num_sequences, 4, static_cast<int32_t>(state.range(1)));
+    bytes = fleet.ReleaseCore();
+  }
+  state.counters["bytes_per_sequence"] = static_cast<double>(bytes) / num_sequences;
+}
+BENCHMARK(BM_MemoryPerSequence)->Args({4096, 16})->Args({4096, 1024})->Iterations(1);
 
 }  // namespace
 }  // namespace mirrorsd::scheduler
