@@ -45,6 +45,7 @@ class Cell {
   absl::Status WorkerFailure();
 
   gateway::GatewayServer& gateway() { return *gateway_; }
+  scheduler::SchedulerServer& scheduler() { return *scheduler_; }
   const verifier::VerifierWorker& verifier() const { return *verifier_; }
   const draft::DraftWorker* draft() const { return draft_.get(); }
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "services/cell/http_listener.h"
+#include "services/cell/ring_dump.h"
 #include "services/cell/role_options.h"
 #include "services/cell/scheduler_report_metrics.h"
 #include "services/cell/signals.h"
@@ -150,7 +151,10 @@ ExitCode RunScheduler(const config::Options& options) {
            },
        .metrics = JoinedMetrics(&registry, {})});
   if (!http.ok()) return ReportFailure(kProgram, http.status());
-  telemetry::LogInfo("scheduler", "listening", {{"address", options.Text("listen-address")}});
+  telemetry::LogInfo("scheduler", "listening",
+                     {{"address", options.Text("listen-address")},
+                      {"journal", (*scheduler)->journal_path()}});
+  std::optional<RingDumpOnSignal> ring_dump(scheduler->get());
   WaitToBeStopped("scheduler");
   (*scheduler)->Drain();
   (*scheduler)->WaitUntilDrained(DrainTimeout(options));

@@ -26,16 +26,22 @@ sigset_t StopSignals() {
   return signals;
 }
 
+sigset_t BlockedSignals() {
+  sigset_t signals = StopSignals();
+  sigaddset(&signals, SIGUSR1);
+  return signals;
+}
+
 }  // namespace
 
 void BlockSignals() {
-  const sigset_t signals = StopSignals();
+  const sigset_t signals = BlockedSignals();
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_IGN);
 }
 
 void UnblockSignals() {
-  const sigset_t signals = StopSignals();
+  const sigset_t signals = BlockedSignals();
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
   std::signal(SIGPIPE, SIG_DFL);
 }
@@ -47,8 +53,13 @@ std::optional<int> WaitForSignal(absl::Duration timeout) {
   return caught > 0 ? std::optional<int>(caught) : std::nullopt;
 }
 
-SignalWatch::SignalWatch(std::function<void(int)> on_signal) : wake_fd_(eventfd(0, EFD_CLOEXEC)) {
-  const sigset_t signals = StopSignals();
+SignalWatch::SignalWatch(std::function<void(int)> on_signal, int only)
+    : wake_fd_(eventfd(0, EFD_CLOEXEC)) {
+  sigset_t signals = StopSignals();
+  if (only != 0) {
+    sigemptyset(&signals);
+    sigaddset(&signals, only);
+  }
   const int signal_fd = signalfd(-1, &signals, SFD_CLOEXEC);
   CHECK(wake_fd_ >= 0 && signal_fd >= 0) << std::strerror(errno);
   thread_ = std::thread([this, signal_fd, on_signal = std::move(on_signal)] {

@@ -1,5 +1,5 @@
 #pragma once
-// SIGINT and SIGTERM as values instead of interruptions. BlockSignals comes first in main, before any thread
+// SIGINT, SIGTERM and SIGUSR1 as values instead of interruptions. BlockSignals comes first in main, before any thread
 // is there, so that all threads have them blocked. Thread-safe.
 
 #include <functional>
@@ -10,7 +10,7 @@
 
 namespace mirrorsd::cell {
 
-// Blocks SIGINT and SIGTERM for this and all later threads, and ignores SIGPIPE.
+// Blocks SIGINT, SIGTERM and SIGUSR1 for this and all later threads, and ignores SIGPIPE.
 void BlockSignals();
 
 // Undoes it in a child before exec; async-signal-safe.
@@ -19,10 +19,11 @@ void UnblockSignals();
 // The next SIGINT or SIGTERM, or none within `timeout`.
 std::optional<int> WaitForSignal(absl::Duration timeout);
 
-// Calls `on_signal` from a thread of its own for each signal, until it is destroyed.
+// Calls `on_signal` from a thread of its own for each SIGINT and SIGTERM, or for each `only`, until it is
+// destroyed.
 class SignalWatch {
  public:
-  explicit SignalWatch(std::function<void(int)> on_signal);
+  explicit SignalWatch(std::function<void(int)> on_signal, int only = 0);
   ~SignalWatch();
   SignalWatch(const SignalWatch&) = delete;
   SignalWatch& operator=(const SignalWatch&) = delete;

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/cell/http_listener.h"
+#include "services/cell/ring_dump.h"
 #include "services/cell/role_options.h"
 #include "services/cell/signals.h"
 #include "services/cli/answerer.h"
@@ -75,6 +76,9 @@ ExitCode RunServe(const config::Options& options) {
   ReportListening(options, cell::HostPort(host, cell->gateway().ports()[0]),
                   cell::HostPort(host, (*http)->port()));
   Say(absl::StrCat("pid     ", getpid(), " (all roles in one process)"));
+  const std::string journal = cell->scheduler().journal_path();
+  if (!journal.empty()) Say(absl::StrCat("journal ", journal));
+  std::optional<cell::RingDumpOnSignal> ring_dump(&cell->scheduler());
   const absl::Status failure = WaitToBeStopped(cell.get());
   telemetry::LogInfo("serve", "draining");
   cell->Drain(absl::Seconds(options.Number("drain-timeout-s")));
