@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <map>
 #include <sstream>
@@ -42,6 +43,11 @@ std::string Folder() {
   }();
   return folder;
 }
+
+class JournalTest : public ::testing::Test {
+ protected:
+  static void TearDownTestSuite() { std::filesystem::remove_all(Folder()); }
+};
 
 std::string ReadFile(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
@@ -123,7 +129,7 @@ const std::string& Life() {
   return *life;
 }
 
-TEST(JournalTest, ALifeUnderLoadRepeatsExactly) {
+TEST_F(JournalTest, ALifeUnderLoadRepeatsExactly) {
   const auto reader = ReaderOf(Life());
   EXPECT_EQ(reader->head().life.build.version, "1.2.3");
   uint64_t losses = 0, resumes = 0, cancels = 0;
@@ -148,7 +154,7 @@ TEST(JournalTest, ALifeUnderLoadRepeatsExactly) {
   EXPECT_GT(cancels, 0u);
 }
 
-TEST(JournalTest, WritingTheLifeAgainGivesTheSameBytes) {
+TEST_F(JournalTest, WritingTheLifeAgainGivesTheSameBytes) {
   namespace pb = ::mirrorsd::internal::v1;
   const auto reader = ReaderOf(Life());
   auto config = journal::ConfigOf(reader->head().life);
@@ -187,7 +193,7 @@ TEST(JournalTest, WritingTheLifeAgainGivesTheSameBytes) {
   EXPECT_TRUE(again == Life());
 }
 
-TEST(JournalTest, EveryTornTailIsRecognised) {
+TEST_F(JournalTest, EveryTornTailIsRecognised) {
   // The last records are a checkpoint and the end; each cut leaves all events, or all but some.
   const size_t size = Life().size();
   for (size_t cut : {size_t{1}, size_t{7}, size_t{20}, size_t{200}}) {
@@ -202,7 +208,7 @@ TEST(JournalTest, EveryTornTailIsRecognised) {
   }
 }
 
-TEST(JournalTest, AFlippedBitIsFoundWhereverItIs) {
+TEST_F(JournalTest, AFlippedBitIsFoundWhereverItIs) {
   const size_t size = Life().size();
   for (size_t at : {size_t{0}, size_t{20}, size_t{25}, size_t{60}, size / 3, size / 2, size - 2}) {
     std::string damaged = Life();
@@ -234,7 +240,7 @@ std::string WithLife(const std::function<void(internal::v1::JournalLife*)>& chan
   return std::string(journal::kMagic) + frame + Life().substr(frames.offset());
 }
 
-TEST(JournalTest, ACoreThatDoesSomethingElseIsFound) {
+TEST_F(JournalTest, ACoreThatDoesSomethingElseIsFound) {
   const auto same = ReplayBytes(WithLife([](auto* life) { life->set_version("another"); }));
   ASSERT_TRUE(same.ok()) << same.status();
   EXPECT_EQ(same->difference, "");
@@ -246,7 +252,7 @@ TEST(JournalTest, ACoreThatDoesSomethingElseIsFound) {
   EXPECT_EQ(other->num_events, 1024u);
 }
 
-TEST(JournalTest, AnotherBuildIsToldByName) {
+TEST_F(JournalTest, AnotherBuildIsToldByName) {
   const std::string schema = WithLife([](auto* life) { life->set_schema_revision(99); });
   const auto reader = JournalReader::Read(std::make_unique<std::istringstream>(schema), "life");
   EXPECT_THAT(std::string(reader.status().message()), HasSubstr("schema_revision"));
@@ -265,7 +271,7 @@ std::string StoryOf(const std::string& bytes, const std::string& request_id) {
   return story.value_or("");
 }
 
-TEST(JournalTest, TellsTheStoryOfARequest) {
+TEST_F(JournalTest, TellsTheStoryOfARequest) {
   // The id of a finished one that moved to another verifier, and of a cancelled one.
   std::string resumed, cancelled;
   std::map<ConnectionId, std::string> ids;
@@ -317,7 +323,7 @@ std::string FirstDifference(const std::string& expected, const std::string& actu
   }
 }
 
-TEST(JournalTest, AStretchFromTheBeginningIsAScenarioThatRuns) {
+TEST_F(JournalTest, AStretchFromTheBeginningIsAScenarioThatRuns) {
   const auto text = journal::WriteScenario(ReaderOf(Life()).get(), 1, 4000);
   ASSERT_TRUE(text.ok()) << text.status();
   EXPECT_THAT(*text, StartsWith("# purpose: events 1 to 4000 of a recorded life\nconfig "));
@@ -329,7 +335,7 @@ TEST(JournalTest, AStretchFromTheBeginningIsAScenarioThatRuns) {
   EXPECT_FALSE(journal::WriteScenario(ReaderOf(Life()).get(), 10'000'000, 10'000'001).ok());
 }
 
-TEST(JournalTest, TheRingTellsTheStoryOfARequestThatBeganBeforeIt) {
+TEST_F(JournalTest, TheRingTellsTheStoryOfARequestThatBeganBeforeIt) {
   scheduler::SchedulerServerOptions options;
   options.journal.ring_folder = Folder();
   options.journal.ring_events = 200;
