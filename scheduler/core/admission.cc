@@ -39,6 +39,8 @@ void Machine::HandleSubmitted(const Submitted& event) {
   sequence->submitted_at = now_;
   // Who was there before goes first: what a deadline of this step set free may be theirs.
   if (std::exchange(placing_, false)) PlaceWaiting();
+  // Whoever a deadline of this step has brought here comes before it.
+  if (std::exchange(placing_, false)) PlaceWaiting();
   if (num_queued_new_ >= config_.max_queued &&
       (num_queued_new_ > 0 || FindVerifier(*sequence) == nullptr)) {
     return Reject(event.stream, RejectReason::kQueueFull,
@@ -161,18 +163,19 @@ void Machine::Dequeue(Sequence* sequence) {
   if (!sequence->was_placed) --num_queued_new_;
 }
 
-// In the order of places over all lines. Who does not fit yet is not overtaken, or it would starve: its line
-// waits behind it, and where it may go nobody after it does. Who could go nowhere holds up nobody.
+// In the order of places over all lines. Who does not fit yet is not overtaken, or it would starve: where
+// it may go, nobody after it does. Who could go nowhere holds up nobody.
 void Machine::PlaceWaiting() {
   for (Worker* verifier : verifiers_) verifier->claimed = false;
   struct Head {
+    const std::string* numerics_id;
     Line::iterator next;
     Line::iterator end;
   };
   std::vector<Head> heads;
   for (auto line = waiting_.begin(); line != waiting_.end();) {
-    if (!line->second.empty() && HasNumerics(line->first)) {
-      heads.push_back({line->second.begin(), line->second.end()});
+    if (!line->second.empty()) {
+      heads.push_back({&line->first, line->second.begin(), line->second.end()});
     }
     line = line->second.empty() ? waiting_.erase(line) : std::next(line);
   }
@@ -180,32 +183,33 @@ void Machine::PlaceWaiting() {
     const auto head = std::min_element(heads.begin(), heads.end(), [](const Head& a, const Head& b) {
       return a.next->first < b.next->first;
     });
+    if (!IsOpen(*head->numerics_id, /*never_placed=*/head->next->first.first)) {
+      heads.erase(head);
+      continue;
+    }
     Sequence* sequence = (head->next++)->second;
-    bool stuck = false;
     if (Worker* verifier = FindVerifier(*sequence)) {
       Place(sequence, verifier);
     } else {
-      stuck = Claim(*sequence);
+      Claim(*sequence);
     }
-    if (stuck || head->next == head->end) heads.erase(head);
+    if (head->next == head->end) heads.erase(head);
   }
 }
 
-bool Machine::HasNumerics(const std::string& numerics_id) const {
+// Whether anyone of that line may still find a place.
+bool Machine::IsOpen(const std::string& numerics_id, bool never_placed) const {
   return std::any_of(verifiers_.begin(), verifiers_.end(), [&](const Worker* verifier) {
-    return numerics_id.empty() || verifier->hello.numerics_id == numerics_id;
+    return !verifier->claimed && !(never_placed && verifier->draining) &&
+           (numerics_id.empty() || verifier->hello.numerics_id == numerics_id);
   });
 }
 
-// Nobody after the sequence goes where it may; false if that is nowhere.
-bool Machine::Claim(const Sequence& sequence) {
-  bool any = false;
+// Nobody after the sequence goes where it may.
+void Machine::Claim(const Sequence& sequence) {
   for (Worker* verifier : verifiers_) {
-    if (!MayServe(*verifier, sequence)) continue;
-    verifier->claimed = true;
-    any = true;
+    if (MayServe(*verifier, sequence)) verifier->claimed = true;
   }
-  return any;
 }
 
 // Whether it could go there if there were room. One that drains takes back what it had to give up.

@@ -88,8 +88,8 @@ class Machine {
   void Enqueue(Sequence* sequence);
   void Dequeue(Sequence* sequence);
   void PlaceWaiting();
-  bool HasNumerics(const std::string& numerics_id) const;
-  bool Claim(const Sequence& sequence);
+  bool IsOpen(const std::string& numerics_id, bool never_placed) const;
+  void Claim(const Sequence& sequence);
   bool MayServe(const Worker& verifier, const Sequence& sequence) const;
   Worker* FindVerifier(const Sequence& sequence) const;
   void Place(Sequence* sequence, Worker* verifier);
