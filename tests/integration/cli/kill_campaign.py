@@ -161,11 +161,12 @@ class Campaign:
         return SCHEDULER not in self.under_fault
 
     def _draft_is_attached(self, process):
-        """Whether the loss of this process must show: a draft, ready by the scheduler's word."""
+        """Whether the loss of this process must show: a draft, and none is missing by the scheduler's word."""
         if process.role != "draft-worker" or not self._scheduler_is_well():
             return False
         return (process.fetch("/readyz")[0] == 200 and
-                self.cell[SCHEDULER].metric("workers_attached", role="draft", state="ready") == 2)
+                self.cell[SCHEDULER].metric("workers_attached", role="draft") ==
+                len(self.cell.workers("draft-worker")))
 
     def _expect_degraded(self, process):
         lives = self.cell[SCHEDULER].num_lives
