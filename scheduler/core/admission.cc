@@ -37,8 +37,6 @@ void Machine::HandleSubmitted(const Submitted& event) {
       std::min<int64_t>(int64_t{sequence->prompt_length} + request.max_tokens,
                         profile_->context_length));
   sequence->submitted_at = now_;
-  // Who was there before goes first: what a deadline of this step set free may be theirs.
-  if (std::exchange(placing_, false)) PlaceWaiting();
   // Whoever a deadline of this step has brought here comes before it.
   if (std::exchange(placing_, false)) PlaceWaiting();
   if (num_queued_new_ >= config_.max_queued &&

@@ -1,6 +1,7 @@
 // What a sequence-item costs in the scheduler core: VerifyDone to StartVerify, and a whole round with a
-// rollout per sequence. One verifier and one draft that answer at once, all sequences in one cohort.
-// And what memory a live sequence takes. Budget (DESIGN section 12): 2 us per sequence from VerifyDone to StartVerify, 5 us per sequence-round.
+// rollout per sequence. One verifier and one draft that answer at once, all sequences in one cohort. And what
+// memory a live sequence takes.
+// Budget (DESIGN section 12): 2 us per sequence from VerifyDone to StartVerify, 5 us per sequence-round.
 
 #include <malloc.h>
 

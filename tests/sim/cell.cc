@@ -87,9 +87,12 @@ absl::Time Cell::CoreNow() const {
 
 void Cell::Step(const scheduler::Event& event) {
   const bool due = core_->NextDeadline() <= CoreNow();
-  // What a deadline still says to a worker that detaches in the same step would be its word to a dead one.
-  const bool joined =
-      due && plan_.joins_steps && !std::holds_alternative<scheduler::WorkerDetached>(event);
+  // What a deadline still says to a worker that detaches in the same step would be its word to a dead one;
+  // and whether one that drains was lost before or after is not seen from outside.
+  const auto* reported = std::get_if<scheduler::WorkerReported>(&event);
+  const bool leaves = std::holds_alternative<scheduler::WorkerDetached>(event) ||
+                      (reported != nullptr && std::holds_alternative<Drain>(reported->item));
+  const bool joined = due && plan_.joins_steps && !leaves;
   if (due && !joined) StepOnce(scheduler::TimePassed{}, false);
   StepOnce(event, joined);
 }
@@ -214,7 +217,11 @@ void Cell::Flaws(const PlannedClient& client, SubmitRequest* request) {
 }
 
 void Cell::Submit(const PlannedClient& client, int attempt, bool asked_again) {
-  if (client.flaw == Flaw::kDuplicate && oracle_.num_live() == 0) return;
+  if (client.flaw == Flaw::kDuplicate) {
+    // Whose id it takes must still live when it comes.
+    if (core_->NextDeadline() <= CoreNow()) StepOnce(scheduler::TimePassed{}, false);
+    if (oracle_.num_live() == 0) return;
+  }
   const ConnectionId stream = next_stream_++;
   if (tells_) names_[stream] = absl::StrCat("r", stream);
   const SubmitRequest submit = MakeRequest(client, stream);

@@ -155,6 +155,7 @@ void Oracle::BeforeReport(const scheduler::WorkerReported& event) {
   if (expectation_ != Expectation::kAnything) return;
   if (std::holds_alternative<Drain>(event.item)) {
     if (!peer->draining) ++num_draining_[peer->is_verifier() ? 0 : 1];
+    if (!peer->draining) NoteServed(*peer);
     peer->draining = true;
     peer->drained_at = now_;
   } else if (peer->is_verifier()) {

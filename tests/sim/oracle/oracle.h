@@ -214,6 +214,7 @@ class Oracle {
   bool MayServe(const Peer& peer, const Request& request) const;
   void CoverShrunk(const Peer& peer, int64_t rows);
   void Lose(Peer* peer);  // its connection is over
+  void NoteServed(const Peer& peer);
   void Release(SequenceId id);
 
   // bounds.cc

@@ -78,6 +78,8 @@ bool Oracle::IsFairClose(const Peer& peer, const std::string& reason) {
     const absl::Time heard = reporter_ == &peer ? heard_before_ : peer.heard_at;
     return now_ - heard >= config.worker_timeout;
   }
+  // What it reports in the very step of its deadline comes too late, too.
+  if (joined_ && reporter_ == &peer) return true;
   if (absl::StartsWith(reason, "a round took longer")) {
     return peer.round.has_value() && now_ - peer.round_at >= config.min_round_timeout;
   }
@@ -113,9 +115,17 @@ void Oracle::SawClose(const scheduler::CloseWorker& close) {
   Lose(peer);
 }
 
+// It goes, or takes nothing new: for who waits, the time without a verifier begins here.
+void Oracle::NoteServed(const Peer& peer) {
+  for (auto& [stream, request] : requests_) {
+    if (request->life == Life::kWaiting && MayServe(peer, *request)) request->served_at = now_;
+  }
+}
+
 // What it held is void: requests at a verifier wait for another, a draft's go on without.
 void Oracle::Lose(Peer* peer) {
   const int role = peer->is_verifier() ? 0 : 1;
+  NoteServed(*peer);
   peer->closed = true;
   if (peer->fault.has_value()) coverage_->Count(*peer->fault, peer->hello.role);
   peer->fault.reset();
