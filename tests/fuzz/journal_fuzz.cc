@@ -11,8 +11,6 @@
 #include <string>
 #include <vector>
 
-#include "google/protobuf/stubs/logging.h"
-
 #include "common/check.h"
 #include "mirrorsd/internal/v1/journal.pb.h"
 #include "services/journal/frame.h"
@@ -106,12 +104,6 @@ void Mutate(std::vector<std::string>* records, fuzz::Random* random) {
 
 }  // namespace
 }  // namespace mirrorsd::journal
-
-// Strings that are no UTF-8 would fill the log.
-extern "C" int LLVMFuzzerInitialize(int*, char***) {
-  google::protobuf::SetLogHandler(nullptr);
-  return 0;
-}
 
 extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size,
                                           unsigned seed) {

@@ -88,7 +88,7 @@ void FuzzTokenizerFile(std::string_view json) {
 
 // A template of any text: it does not compile, it fails, or it gives at most so much text in a bounded time.
 void FuzzTemplate(std::string_view source) {
-  constexpr size_t kMaxOutputBytes = size_t{64} << 20;
+  constexpr size_t kMaxOutputBytes = size_t{16} << 20;
   const auto made = ChatTemplate::Parse({std::string(source), "", "", ""}, "fuzz");
   if (!made.ok()) return CheckNamed(made.status());
   const auto text = (*made)->Render(

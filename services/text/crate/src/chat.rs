@@ -20,7 +20,8 @@ use crate::strftime::format_utc;
 
 /// Instructions of one render: ten times what 4,096 messages need, and about half a second.
 const MAX_FUEL: u64 = 2_000_000;
-const MAX_OUTPUT_BYTES: usize = 64 << 20;
+/// What the tokenizer takes.
+const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// The longest published templates have about 30 KB.
 const MAX_SOURCE_BYTES: usize = 256 << 10;
 /// The parser's recursion over a chain of operators has no limit of its own; this holds the deepest
