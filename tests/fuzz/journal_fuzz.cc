@@ -36,11 +36,19 @@ void TryFile(const std::string& bytes) {
     reader->EndingText();
     return;
   }
-  const auto report = Replay(reader.get(), nullptr);
-  const std::string ending = reader->EndingText();
-  TellStory(ReaderOf(bytes).get(), "r1").IgnoreError();
-  WriteScenario(ReaderOf(bytes).get(), 1, 1000).IgnoreError();
-  if (!report.ok()) return;
+  Story story(reader->head(), "r1");
+  Scenario scenario(reader->head().life, 1, 1000);
+  const auto report = Replay(reader.get(), [&](const ReplayStep& step) {
+    story.See(step.number, *step.recorded);
+    for (const scheduler::Action& action : step.actions) {
+      internal::v1::JournalNote note;
+      if (wire::WriteNote(action, &note)) story.See(note);
+    }
+    scenario.See(step);
+  });
+  reader->EndingText();
+  scenario.Text();
+  if (!report.ok() || bytes.size() > 4096) return;
   const auto again = Replay(ReaderOf(bytes).get(), nullptr);
   CHECK(again.ok() && again->num_events == report->num_events &&
         again->num_actions == report->num_actions && again->difference == report->difference);
