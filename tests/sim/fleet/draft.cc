@@ -81,6 +81,17 @@ void SimDraft::RollOut(const StartRollout& command) {
     if (!state.evicted) Breach("a rollout of a sequence that is not ready");
     return;  // sent before the scheduler heard of the eviction
   }
+  const RolloutRoot& root = command.roots.at(0);
+  if (command.committed_length < static_cast<int32_t>(state.tokens.size())) {
+    // It was told more since, as committed: an older outcome is not rolled out.
+    RolloutProgress refused;
+    refused.sequence_id = command.sequence_id;
+    refused.round_id = command.round_id;
+    refused.num_accepted = root.num_accepted;
+    refused.root_token = root.token.value_or(0);
+    refused.last = true;
+    return Say(refused);
+  }
   CheckRollout(command, state);
   const size_t keep = std::min<size_t>(command.path_offset, state.tokens.size());
   state.tokens.resize(keep);

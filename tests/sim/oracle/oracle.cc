@@ -220,6 +220,7 @@ void Oracle::BeforeDraftReport(Peer* peer, const ReportItem& item) {
       if (follows && token < kVocabulary) rollout.usable.push_back(token);
       ++rollout.num_received;
     }
+    if (progress->last) rollout.depth = rollout.num_received;  // no more will come
   } else if (const auto* state = std::get_if<SequenceState>(&item)) {
     const auto found = held_.find(state->sequence_id);
     if (found == held_.end()) return;
