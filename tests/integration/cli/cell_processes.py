@@ -33,6 +33,11 @@ def free_port():
                 continue
 
 
+def monotonic():
+    """The clock of load_client and of everything here."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class LocalHost:
     """Where a process runs: here. network.Host is another one."""
 
@@ -53,6 +58,7 @@ class Process:
         self.command = [*host.prefix, program(f"mirrorsd-{role}"), *map(str, arguments)]
         self.log_path = os.path.join(log_folder, f"{name}.log")
         self.life = None
+        self.started_at = 0
         self.num_lives = 0
         self.expected_to_live = False
 
@@ -61,7 +67,11 @@ class Process:
             self.life = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=log,
                                          stderr=log, env=clean_environment())
         self.num_lives += 1
+        self.started_at = monotonic()
         self.expected_to_live = True
+
+    def age_s(self):
+        return monotonic() - self.started_at
 
     def signal(self, number):
         self.life.send_signal(number)
@@ -205,8 +215,3 @@ class Cell:
 
     def __exit__(self, *_):
         self.kill()
-
-
-def monotonic():
-    """The clock of load_client and of everything here."""
-    return time.clock_gettime(time.CLOCK_MONOTONIC)

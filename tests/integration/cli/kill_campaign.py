@@ -31,6 +31,7 @@ KILL, STOP, HANG, RESTART = "kill", "stop", "hang", "restart"
 KINDS = (KILL, STOP, HANG, RESTART)
 CUT, SILENCE = "cut", "silence"  # of the host that a process is on, where it has one of its own
 SEEN_S = 20       # until a lost draft shows as DEGRADED, beyond the worker's timeout
+YOUNG_S = 2       # after its start, on a busy machine, a program may not have got to its main
 QUIET_S = 180     # until a paused load has its last answer
 SETTLED_S = 60    # until blocks and gauges say so
 # Growth from a life's second quiet moment on, when pools and caches have their size. Per process.
@@ -130,8 +131,10 @@ class Campaign:
         process.signal(signal.SIGCONT)
 
     def _restart(self, process):
+        is_young = process.age_s() < YOUNG_S
         code = process.terminate(timeout=self.cell.drain_timeout_s + 30)
-        if code != 0:
+        # Before its main has begun the signal is the kernel's, and kills.
+        if code != 0 and not (is_young and code == -signal.SIGTERM):
             self.violate(f"{process.name} ended with {code} on SIGTERM:\n{process.log_tail()}")
         time.sleep(self.rng.uniform(0, 2))
         process.start()
