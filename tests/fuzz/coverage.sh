@@ -17,7 +17,8 @@ for options in "$build"/fuzz/*.options; do
   target=$(basename "$options" .options)
   [ -x "$build/fuzz/$target" ] || continue
   read -r corpus max_bytes <"$options"
-  "$build/fuzz/$target" -runs=0 -timeout=60 -artifact_prefix="$build/fuzz/" -print_coverage=1 "$corpus" "$build/fuzz/$target.corpus" 2>&1 |
+  "$build/fuzz/$target" -runs=0 -timeout=60 -artifact_prefix="$build/fuzz/" \
+    -print_coverage=1 "$corpus" "$build/fuzz/$target.corpus" 2>&1 |
     grep -a 'COVERED_FUNC' || echo "coverage: nothing from $target" >&2
 done | python3 -c '
 # A function is taken where some target covers most of it: the targets share libraries.
