@@ -2,7 +2,7 @@
 # make demo    the bundled pair through separate draft and verifier processes
 # make test    everything that is checked, with minutes per phase
 # make sim     SEEDS=10000: fresh schedules of faults against the scheduler core, in virtual time
-# make bench   microbenchmarks: ops, scheduler core, sampler, relay between processes
+# make bench   microbenchmarks: ops, scheduler core, journal, sampler, relay between processes
 .PHONY: help build demo test sim bench tidy clean
 
 # Objects are found again in any checkout of the same sources.
@@ -34,7 +34,7 @@ sim: build/.setup build/release/build.ninja
 	@build/release/bin/core_sim --seeds $(SEEDS)
 
 bench: build
-	@for name in ops core sampler relay; do echo "== $$name"; build/release/bench/$${name}_bench; done
+	@for name in ops core journal sampler relay; do echo "== $$name"; build/release/bench/$${name}_bench; done
 
 tidy:
 	@python3 tools/tidy/tidy.py

@@ -61,6 +61,7 @@ class Campaign:
         self.samples = collections.defaultdict(list)  # (name, life) -> [usage]
         self.preemptions = {}       # of each life of the scheduler, as last seen
         self.checkpoints = 0
+        self.enough = threading.Event()
         self.over = threading.Event()
         self.watch = threading.Thread(target=self._watch, daemon=True)
         self.watch.start()
@@ -267,7 +268,7 @@ class Campaign:
 
     def run(self, seconds, checkpoint_s=60, pause_s=(0.2, 5)):
         end = monotonic() + seconds
-        while monotonic() < end:
+        while monotonic() < end and not self.enough.is_set():
             self.load.resume()
             stretch = min(end, monotonic() + checkpoint_s)
             self._stretch(stretch, pause_s)
@@ -275,9 +276,14 @@ class Campaign:
             if len(self.violations) + len(self.load.violations) > 20:
                 return say("too many violations: this run ends here")
 
+    def stop_early(self):
+        """The run ends with a last quiet moment and its figures."""
+        say("stopping early; the figures follow")
+        self.enough.set()
+
     def _stretch(self, until, pause_s):
         threads = []
-        while monotonic() < until:
+        while monotonic() < until and not self.enough.is_set():
             chosen = self.choose()
             if chosen is not None:
                 threads.append(threading.Thread(target=self.inflict, args=chosen, daemon=True))
@@ -424,6 +430,7 @@ def main():
         load = Load(cell.grpc, requests, answers, arguments.streams, arguments.seed,
                     gap_s=arguments.gap_s, prefix=cell[GATEWAY].host.prefix)
         campaign = Campaign(cell, load, arguments.seed, arguments.targets, arguments.kinds)
+        signal.signal(signal.SIGINT, lambda *_: campaign.stop_early())
         seconds = arguments.minutes * 60
         campaign.run(seconds * arguments.spare_after, arguments.checkpoint_s)
         campaign.spare_long_lives()
