@@ -1,6 +1,7 @@
 #include "tests/sim/campaign.h"
 
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,7 +20,7 @@
 namespace mirrorsd::sim {
 namespace {
 
-constexpr unsigned kMaxSecondsPerSchedule = 60;
+constexpr int kMaxSecondsPerSchedule = 60;  // of processor time
 constexpr size_t kMaxMessage = 2000;
 
 bool skip_invariants = false;
@@ -53,6 +54,13 @@ void Put(Slot* slot, const std::string& message) {
   slot->failed = true;
 }
 
+// Of this process, from now on; then SIGPROF ends it. Not the clock's time: a machine may pause. 0: no limit.
+void LimitProcessorTime(int seconds) {
+  itimerval timer{};
+  timer.it_value.tv_sec = seconds;
+  setitimer(ITIMER_PROF, &timer, nullptr);
+}
+
 // What a child that died had to say: the first line of its standard error.
 std::string LastWords(int errors, int status) {
   char text[kMaxMessage] = {};
@@ -60,7 +68,7 @@ std::string LastWords(int errors, int status) {
   std::string words = size > 0 ? std::string(text, size) : "";
   words = words.substr(0, words.find('\n'));
   const int signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-  if (signal == SIGALRM) return "a step never ends";
+  if (signal == SIGPROF) return "a step never ends";
   return absl::StrCat("died by signal ", signal, ": ", words);
 }
 
@@ -88,10 +96,10 @@ void Work(const Campaign& campaign, Shared* shared, Slot* slot) {
     const int64_t i = shared->next.fetch_add(1);
     if (i >= campaign.num_seeds) return;
     slot->seed = campaign.first_seed + static_cast<uint64_t>(i);
-    alarm(kMaxSecondsPerSchedule);
+    LimitProcessorTime(kMaxSecondsPerSchedule);
     int64_t num_steps = 0;
     const std::string violation = RunHere(MakePlan(slot->seed), &slot->coverage, &num_steps, nullptr);
-    alarm(0);
+    LimitProcessorTime(0);
     slot->num_steps += num_steps;
     ++slot->num_done;
     if (violation.empty()) continue;
@@ -215,7 +223,7 @@ std::string RunHere(const Plan& plan, Coverage* coverage, int64_t* num_steps, st
 std::string RunApart(const Plan& plan) {
   Slot* slot = MapShared<Slot>(1);
   const Child child = Fork([&] {
-    alarm(kMaxSecondsPerSchedule);
+    LimitProcessorTime(kMaxSecondsPerSchedule);
     const std::string violation = RunHere(plan, &slot->coverage, nullptr, nullptr);
     if (!violation.empty()) Put(slot, violation);
   });
