@@ -45,7 +45,8 @@ struct GatewayState {
   RandomWords random;
   std::unique_ptr<rpc::SubmitClient> scheduler;
   std::unique_ptr<CellWatch> watch;
-  std::atomic<int> num_requests{0};  // Generate streams that are open
+  std::atomic<int> num_requests{0};  // Generate streams that are open, refused ones until they are gone
+  std::atomic<int> num_places_taken{0};  // of max_concurrent_requests; a refused stream has none
   std::atomic<bool> draining{false};
 };
 

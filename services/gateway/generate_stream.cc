@@ -39,6 +39,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
     state_->metrics.streams_open.Add(1);
   }
   ~Stream() {
+    LeavePlace();
     state_->num_requests.fetch_sub(1);
     state_->metrics.streams_open.Add(-1);
   }
@@ -48,6 +49,8 @@ class Stream : public std::enable_shared_from_this<Stream> {
 
  private:
   absl::StatusOr<RequestPlan> Plan(const grpc::ByteBuffer& request);
+  bool TakePlace();
+  void LeavePlace();
   void OnCommitted(Committed committed);
   void OnSchedulerDone(const absl::Status& status);
 
@@ -63,6 +66,7 @@ class Stream : public std::enable_shared_from_this<Stream> {
   const std::shared_ptr<Outbox> outbox_;
   grpc::CallbackServerContext* const context_;  // only before the reactor is done
   const absl::Time started_at_;
+  bool has_place_ = false;  // from Start, or not at all
 
   std::mutex mutex_;
   std::optional<RequestPlan> plan_;
@@ -104,12 +108,23 @@ class Reactor final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   const std::shared_ptr<Stream> stream_;
 };
 
+// Refused streams hold none, however many there are: or a flood of them would keep out everybody.
+bool Stream::TakePlace() {
+  has_place_ = state_->num_places_taken.fetch_add(1) < state_->limits.max_concurrent_requests;
+  if (!has_place_) state_->num_places_taken.fetch_sub(1);
+  return has_place_;
+}
+
+void Stream::LeavePlace() {
+  if (std::exchange(has_place_, false)) state_->num_places_taken.fetch_sub(1);
+}
+
 absl::StatusOr<RequestPlan> Stream::Plan(const grpc::ByteBuffer& request) {
   // First what costs nothing: a flood is refused unread.
   if (state_->draining.load()) {
     return Unavailable("DRAINING", "this gateway is shutting down");
   }
-  if (state_->num_requests.load() > state_->limits.max_concurrent_requests) {
+  if (!TakePlace()) {
     return Overloaded("TOO_MANY_REQUESTS", "too many requests are open",
                       absl::StrCat(state_->limits.max_concurrent_requests));
   }
@@ -138,6 +153,7 @@ void Stream::Start(const grpc::ByteBuffer& request) {
     const std::optional<ErrorInfo> info = GetErrorInfo(plan.status());
     const std::string reason = info.has_value() ? info->reason : "OTHER";
     state_->metrics.requests_rejected.With({{"reason", reason}}).Increment();
+    LeavePlace();
     outbox_->End(plan.status(), /*drop_waiting=*/true);
     return;
   }
