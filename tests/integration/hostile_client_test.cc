@@ -64,7 +64,7 @@ class HostileClientTest : public ::testing::Test {
          .scheduler = cell_.InProcess(),
          .limits = {.max_concurrent_requests = kMaxRequests,
                     .max_stream_buffer_tokens = kBufferTokens,
-                    .slow_client_grace = absl::Milliseconds(200)},
+                    .slow_client_grace = absl::Seconds(4)},
          .watch_interval = absl::Milliseconds(5),
          .metrics = &metrics_});
     ASSERT_TRUE(gateway.ok()) << gateway.status();
