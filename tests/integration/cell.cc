@@ -59,6 +59,21 @@ void Generation::End(const absl::Status& end) {
   changed_.notify_all();
 }
 
+Hello ForeignDraftHello(const std::string& name) {
+  return {.role = WorkerRole::kDraft,
+          .name = name,
+          .boot_id = "elsewhere",
+          .model_name = "none",
+          .vocabulary_fingerprint = "micro-vocabulary",
+          .numerics_id = "none",
+          .context_length = 1024,
+          .vocabulary_size = 64,
+          .num_layers = 1,
+          .kv_block_tokens = 16,
+          .limits = {.max_sequences = 64, .max_rows = 64, .max_window = 16},
+          .blocks = {.total = 1000, .free = 1000}};
+}
+
 TestCell::TestCell(scheduler::SchedulerServerOptions options) {
   // On a busy machine a draft would be late all the time, and nothing would be speculated at all.
   options.core.min_draft_wait = absl::Seconds(1);

@@ -24,6 +24,9 @@ namespace mirrorsd::testing {
 // Polls until it holds, at most half a minute.
 bool Eventually(const std::function<bool()>& good);
 
+// What a draft of nobody's model says of itself to a TestCell with micro models.
+Hello ForeignDraftHello(const std::string& name);
+
 // One request on its way and what came of it.
 class Generation {
  public:

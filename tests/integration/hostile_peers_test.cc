@@ -33,21 +33,6 @@ namespace pb = ::mirrorsd::internal::v1;
 
 MicroModelOptions Target() { return {.max_positions = 1024, .seed = 7}; }
 
-Hello DraftHello(const std::string& name) {
-  return {.role = WorkerRole::kDraft,
-          .name = name,
-          .boot_id = "elsewhere",
-          .model_name = "none",
-          .vocabulary_fingerprint = "micro-vocabulary",
-          .numerics_id = "none",
-          .context_length = 1024,
-          .vocabulary_size = 64,
-          .num_layers = 1,
-          .kv_block_tokens = 16,
-          .limits = {.max_sequences = 64, .max_rows = 64, .max_window = 16},
-          .blocks = {.total = 1000, .free = 1000}};
-}
-
 class RawWorker {
  public:
   explicit RawWorker(std::shared_ptr<grpc::Channel> channel)
@@ -56,7 +41,7 @@ class RawWorker {
 
   bool SayHello(const std::string& name) {
     pb::WorkerMessage message;
-    wire::Write(DraftHello(name), message.mutable_hello());
+    wire::Write(ForeignDraftHello(name), message.mutable_hello());
     return stream_->Write(message);
   }
   // Says Hello and waits for the Welcome.

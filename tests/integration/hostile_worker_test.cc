@@ -23,21 +23,6 @@ namespace pb = ::mirrorsd::internal::v1;
 
 MicroModelOptions Target() { return {.max_positions = 1024, .seed = 7}; }
 
-Hello DraftHello(const std::string& name) {
-  return {.role = WorkerRole::kDraft,
-          .name = name,
-          .boot_id = "elsewhere",
-          .model_name = "none",
-          .vocabulary_fingerprint = "micro-vocabulary",
-          .numerics_id = "none",
-          .context_length = 1024,
-          .vocabulary_size = 64,
-          .num_layers = 1,
-          .kv_block_tokens = 16,
-          .limits = {.max_sequences = 64, .max_rows = 64, .max_window = 16},
-          .blocks = {.total = 1000, .free = 1000}};
-}
-
 // A draft over a raw stream. It says it is ready for every sequence and answers every rollout at random:
 // right shapes with wrong tokens, wrong rounds, unknown sequences, too many tokens, silence.
 class LyingDraft {
@@ -45,7 +30,7 @@ class LyingDraft {
   LyingDraft(std::shared_ptr<grpc::Channel> channel, uint64_t seed)
       : random_(seed), stub_(pb::Fleet::NewStub(channel)), stream_(stub_->Attach(&context_)) {
     pb::WorkerMessage message;
-    wire::Write(DraftHello("liar"), message.mutable_hello());
+    wire::Write(ForeignDraftHello("liar"), message.mutable_hello());
     stream_->Write(message);
     pb::SchedulerMessage welcome;
     if (stream_->Read(&welcome) && welcome.has_welcome()) {
@@ -170,7 +155,7 @@ class RawStreamTest : public ::testing::Test {
     expected_ = cell_.Run(cell_.Request({5, 6, 7}, 300))->tokens;
     stream_ = stub_->Attach(&context_);
     pb::WorkerMessage hello;
-    wire::Write(DraftHello("raw"), hello.mutable_hello());
+    wire::Write(ForeignDraftHello("raw"), hello.mutable_hello());
     ASSERT_TRUE(stream_->Write(hello));
     pb::SchedulerMessage welcome;
     ASSERT_TRUE(stream_->Read(&welcome));

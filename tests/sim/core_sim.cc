@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -54,7 +55,8 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
     if (++i == argc) return false;
     char* end = nullptr;
     const uint64_t value = std::strtoull(argv[i], &end, 10);
-    if (end == argv[i] || *end != 0) return false;
+    const bool is_count = argv[i][0] >= '0' && argv[i][0] <= '9' && *end == 0;
+    if (!is_count || value == 0 || value > INT64_MAX) return false;
     if (name == "--seeds") arguments->seeds = static_cast<int64_t>(value);
     else if (name == "--first") arguments->first = value;
     else if (name == "--seed") arguments->only = value;
