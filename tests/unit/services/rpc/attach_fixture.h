@@ -16,12 +16,18 @@ namespace mirrorsd::rpc {
 class RecordingHandler : public AttachHandler, public Watched {
  public:
   bool OnHello(ConnectionId connection, Hello hello) override {
-    Update([&] { hellos.emplace_back(connection, hello); });
-    return takes_hellos;
+    bool takes = false;  // decided before anybody hears of the hello, and may change the answer to the next
+    Update([&] {
+      takes = takes_hellos;
+      hellos.emplace_back(connection, hello);
+    });
+    return takes;
   }
   bool OnReports(ConnectionId connection, Fence fence,
                  std::vector<WorkerReport> batch, Receipt receipt) override {
+    bool takes = false;
     Update([&] {
+      takes = takes_reports;
       if (keeps_receipts) receipts.push_back(std::move(receipt));
       ++num_batches;
       fences.push_back(fence);
@@ -30,16 +36,16 @@ class RecordingHandler : public AttachHandler, public Watched {
         reports[connection].push_back(std::move(report));
       }
     });
-    return takes_reports;
+    return takes;
   }
   void OnDetached(ConnectionId connection, const std::string& reason) override {
     Update([&] { detached[connection].push_back(reason); });
   }
 
+  // All guarded as Watched says.
   bool takes_hellos = true;
   bool takes_reports = true;
   bool keeps_receipts = false;  // as one that does not get round to the reports
-  // Guarded as Watched says.
   std::vector<std::pair<ConnectionId, Hello>> hellos;
   std::map<ConnectionId, std::vector<WorkerReport>> reports;
   std::map<ConnectionId, std::vector<std::string>> detached;
@@ -55,18 +61,20 @@ class RecordingListener : public AttachListener, public Watched {
     Update([&] { welcomes.push_back(fence); });
   }
   bool OnCommands(const Fence& fence, std::vector<WorkerCommand> batch) override {
+    bool takes = false;
     Update([&] {
+      takes = takes_commands;
       ++num_batches;
       for (WorkerCommand& command : batch) commands.push_back(std::move(command));
     });
-    return takes_commands;
+    return takes;
   }
   void OnDetached(const absl::Status& status) override {
     Update([&] { detached.push_back(status); });
     if (on_detached) on_detached();
   }
 
-  bool takes_commands = true;
+  bool takes_commands = true;  // guarded as the rest
   std::function<void()> on_detached;
   std::vector<Fence> welcomes;
   std::vector<WorkerCommand> commands;

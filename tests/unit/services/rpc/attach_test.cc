@@ -143,7 +143,7 @@ TEST_F(AttachTest, NobodyThereIsRetryable) {
 
 TEST_F(AttachTest, WorkerWithoutRoomDropsTheStream) {
   RecordingListener listener;
-  listener.takes_commands = false;
+  listener.Update([&] { listener.takes_commands = false; });
   AttachClient client(&listener, TestClientOptions(loopback_.Factory()));
   const ConnectionId connection = Attach(&client, &listener, 7);
   server_.Send(connection, {5, 7}, Drain{});

@@ -181,7 +181,7 @@ TEST_F(HostileWorkerTest, OneThatDoesNotReadFillsItsOwnQueueOnly) {
 
 // Reports wait until they are dealt with; who sends more than the limit meanwhile loses the stream, alone.
 TEST_F(HostileWorkerTest, ReportsFasterThanTheyAreHeard) {
-  handler_.keeps_receipts = true;
+  handler_.Update([&] { handler_.keeps_receipts = true; });
   RawWorker worker(loopback_.InProcess());
   const ConnectionId connection = AttachRaw(&worker);
   pb::WorkerMessage message;
@@ -218,7 +218,7 @@ TEST_F(HostileWorkerTest, TooManyStreams) {
 }
 
 TEST_F(HostileWorkerTest, SchedulerWithoutRoom) {
-  handler_.takes_hellos = false;
+  handler_.Update([&] { handler_.takes_hellos = false; });
   RawWorker worker(loopback_.InProcess());
   worker.SayHello();
   pb::SchedulerMessage message;
