@@ -15,6 +15,7 @@ namespace {
 
 using cell::ExitCode;
 
+// A name of two words is one of a group: `mirrorsd bench rounds`.
 constexpr struct {
   std::string_view name;
   config::Program program;
@@ -25,10 +26,18 @@ constexpr struct {
     {"doctor", config::kDoctor, RunDoctor},
 };
 
-void PrintOverview(std::FILE* out) {
-  std::fputs("mirrorsd: lossless speculative decoding across processes.\n\nCommands:\n", out);
+bool IsOfGroup(std::string_view name, std::string_view group) {
+  return group.empty() || name.substr(0, name.find(' ')) == group;
+}
+
+// All commands, or those of a group.
+void PrintOverview(std::FILE* out, std::string_view group = {}) {
+  std::fputs(group.empty() ? "mirrorsd: lossless speculative decoding across processes.\n\nCommands:\n"
+                           : "Commands:\n",
+             out);
   for (const auto& command : kCommands) {
-    std::fprintf(out, "  %-10s %s\n", std::string(command.name).c_str(),
+    if (!IsOfGroup(command.name, group)) continue;
+    std::fprintf(out, "  %-16s %s\n", std::string(command.name).c_str(),
                  std::string(SpecOf(command.program).summary).c_str());
   }
   std::fputs("\n'mirrorsd COMMAND --help' tells each one's options; 'mirrorsd --version' the version.\n",
@@ -48,6 +57,33 @@ ExitCode Run(const config::CommandSpec& spec, const std::vector<std::string>& ar
   return run(*invocation->options);
 }
 
+// Runs the command of that name, the second word of which may still stand in `arguments`.
+ExitCode RunNamed(std::string name, std::vector<std::string> arguments) {
+  bool is_group = false;
+  std::vector<std::string_view> names;
+  for (const auto& each : kCommands) {
+    names.push_back(each.name);
+    is_group = is_group || (each.name.size() > name.size() && IsOfGroup(each.name, name));
+  }
+  if (is_group) {
+    const bool help = !arguments.empty() && (arguments[0] == "--help" || arguments[0] == "-h");
+    if (arguments.empty() || help) {
+      PrintOverview(help ? stdout : stderr, name);
+      return help ? cell::kExitDone : cell::kExitUsage;
+    }
+    name += " " + arguments[0];
+    arguments.erase(arguments.begin());
+  }
+  for (const auto& each : kCommands) {
+    if (each.name == name) return Run(SpecOf(each.program), arguments, each.run);
+  }
+  const std::string closest(config::ClosestName(name, names));
+  std::fprintf(stderr, "mirrorsd: unknown command '%s'%s%s%s\n", name.c_str(),
+               closest.empty() ? "" : "; did you mean ", closest.c_str(), closest.empty() ? "" : "?");
+  std::fputs("Try 'mirrorsd --help'.\n", stderr);
+  return cell::kExitUsage;
+}
+
 ExitCode Main(int argc, char** argv) {
   if (argc < 2) {
     PrintOverview(stderr);
@@ -62,19 +98,7 @@ ExitCode Main(int argc, char** argv) {
     PrintOverview(stdout);
     return cell::kExitDone;
   }
-  std::vector<std::string_view> names;
-  for (const auto& each : kCommands) {
-    if (each.name == command) {
-      return Run(SpecOf(each.program), std::vector<std::string>(argv + 2, argv + argc), each.run);
-    }
-    names.push_back(each.name);
-  }
-  const std::string closest(config::ClosestName(command, names));
-  std::fprintf(stderr, "mirrorsd: unknown command '%s'%s%s%s\n", command.c_str(),
-               closest.empty() ? "" : "; did you mean ", closest.c_str(),
-               closest.empty() ? "" : "?");
-  std::fputs("Try 'mirrorsd --help'.\n", stderr);
-  return cell::kExitUsage;
+  return RunNamed(command, std::vector<std::string>(argv + 2, argv + argc));
 }
 
 }  // namespace

@@ -29,6 +29,10 @@ enum Program : uint32_t {
   kScheduler = 1u << 6,
   kVerifierWorker = 1u << 7,
   kDraftWorker = 1u << 8,
+  kBenchRounds = 1u << 9,
+  kBenchEngine = 1u << 10,
+  kBenchAgreement = 1u << 11,
+  kBenchRecord = 1u << 12,
 };
 inline constexpr uint32_t kEveryProgram = ~0u;
 inline constexpr uint32_t kEveryRole = kGateway | kScheduler | kVerifierWorker | kDraftWorker;

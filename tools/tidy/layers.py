@@ -13,6 +13,8 @@ ENGINE = BACKEND_H + ["workers/engine"]
 SESSIONS = COMMON + ["workers/engine", "workers/session"]
 RPC = COMMON + ["proto", "services/wire", "services/runtime", "services/rpc"]
 ROLE = RPC + ["services/telemetry"]
+# A benchmark runs what the programs run; what all of them share (services/bench) knows no role.
+BENCHMARK = ["common", "proto", "scheduler/core", "workers", "services"]
 
 MAY_INCLUDE = {
     "common": [],
@@ -44,6 +46,8 @@ MAY_INCLUDE = {
     "services/draft": ["services/worker", "workers/draft"],
     "services/verifier": ["services/worker", "workers/verifier"],
     "services/gateway": ROLE + ["services/text", "services/http", "services/config"],
+    "services/bench": COMMON + ["services/runtime"],
+    "services/bench/rounds": BENCHMARK,
     "services/cell": ["common", "proto", "scheduler/policy", "scheduler/core", "workers", "services"],
     "services/cli": ["common", "proto", "scheduler/policy", "scheduler/core", "workers", "services"],
     "tools": ["common", "proto", "scheduler", "workers", "services", "tools"],
