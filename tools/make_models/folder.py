@@ -42,7 +42,7 @@ def write_model(model: Llama, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
-    tensors = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}
+    tensors = {name: value.to(torch.bfloat16).cpu().contiguous() for name, value in model.state_dict().items()}
     save_file(tensors, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
 

@@ -194,12 +194,14 @@ class Llama(nn.Module):
         """
         lengths = [len(prompt) for prompt in prompts]
         shortest, longest = min(lengths), max(lengths)
+        device = self.cos.device
         forced = torch.full((len(prompts), longest), -1, dtype=torch.long)
         for row, prompt in enumerate(prompts):
             forced[row, : len(prompt)] = torch.tensor(prompt)
+        forced = forced.to(device)
         caches = [LayerCache() for _ in self.model.layers]
-        ends = torch.tensor(list(end_ids), dtype=torch.long)
-        ended = torch.zeros(len(prompts), dtype=torch.bool)
+        ends = torch.tensor(list(end_ids), dtype=torch.long, device=device)
+        ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
         ids = step = forced[:, :shortest]
         while ids.shape[1] < min(longest + num_tokens, self.shape.max_positions):
             hidden, _ = self.hidden_states(step, caches)

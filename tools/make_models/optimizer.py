@@ -28,7 +28,7 @@ class Muon:
         by_shape: dict[tuple, list] = {}
         for parameter in parameters:
             by_shape.setdefault(tuple(parameter.shape), []).append(parameter)
-        self.groups = [(group, torch.zeros(len(group), *shape))
+        self.groups = [(group, torch.zeros(len(group), *shape, device=group[0].device))
                        for shape, group in by_shape.items()]
 
     @torch.no_grad()

@@ -12,11 +12,8 @@ from llama import Llama
 from optimizer import ModelOptimizer
 from text import END_IDS
 
-EXIT_LOSS = 0.3
 COPYING_LOSS = 0.3
-SHORT_ROWS, LONG_ROWS = 8, 2
 LONG_EVERY = 8
-REPEAT_ROWS = 2
 
 
 @dataclasses.dataclass
@@ -42,7 +39,9 @@ class Phase:
     last_rate: float = 0.02
     repeats: bool = False
     long_rows: bool = True
+    exit_loss: float = 0.0
     seed: int = 0  # of the order of the short rows
+    rows: int = 8  # of 192 tokens a batch; a quarter as many where they have the full context
 
     def rate(self, progress: float, step: int) -> float:
         """A short warm-up by steps, then a straight line by progress."""
@@ -63,8 +62,8 @@ def copying_loss(model: Llama, ids: torch.Tensor) -> torch.Tensor:
     Gradients alone find this pair of steps late, for neither helps without the other.
     """
     length = ids.shape[1]
-    causal = torch.ones(length, length, dtype=torch.bool).tril()
-    previous = torch.eye(length, dtype=torch.bool).roll(1, dims=0) & causal
+    causal = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
+    previous = torch.eye(length, dtype=torch.bool, device=ids.device).roll(1, dims=0) & causal
     same = ids.unsqueeze(2) == ids.unsqueeze(1)
     behind = F.pad(same, (1, 0))[:, :, :length] & causal
     x, loss = model.model.embed_tokens(ids), 0.0
@@ -79,13 +78,13 @@ def copying_loss(model: Llama, ids: torch.Tensor) -> torch.Tensor:
     return loss
 
 
-def target_loss(model: Llama, ids: torch.Tensor, weights: torch.Tensor, num_repeats: int):
+def target_loss(model: Llama, ids: torch.Tensor, weights: torch.Tensor, exit_loss: float, num_repeats: int):
     """Returns the sum to minimise and the final layer's own loss. The last `num_repeats` rows repeat."""
     hidden, exit_state = model.hidden_states(ids[:, :-1])
     final = weighted_loss(model.logits(hidden), ids[:, 1:], weights[:, 1:])
     total = final
-    if exit_state is not None:
-        total = total + EXIT_LOSS * weighted_loss(model.logits(exit_state), ids[:, 1:], weights[:, 1:])
+    if exit_loss:
+        total = total + exit_loss * weighted_loss(model.logits(exit_state), ids[:, 1:], weights[:, 1:])
     if num_repeats:
         total = total + COPYING_LOSS * copying_loss(model, ids[-num_repeats:, :-1])
     return total, final
@@ -103,12 +102,15 @@ def draft_loss(draft: Llama, target: Llama, ids: torch.Tensor, weights: torch.Te
 
 
 def _run(phase: Phase, model: Llama, loss_of, next_batch, budget: Budget, checkpoint: pathlib.Path) -> None:
-    """Steps until the budget is spent; writes `checkpoint` every two minutes and at the end."""
+    """Steps until the budget is spent, then writes `checkpoint`; every minute one that says it is unfinished."""
     optimizer = ModelOptimizer(model)
+    device = model.cos.device
+    unfinished = checkpoint.with_suffix(".unfinished.pt")
     step, tokens, saved, average = 0, 0, time.monotonic(), None
     while (progress := budget.progress(step)) < 1.0:
         ids, weights = next_batch(step)
-        loss, shown = loss_of(ids, weights)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            loss, shown = loss_of(ids.to(device), weights.to(device))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step(phase.rate(progress, step))
@@ -119,10 +121,11 @@ def _run(phase: Phase, model: Llama, loss_of, next_batch, budget: Budget, checkp
             rate = tokens / (time.monotonic() - budget.begin)
             print(f"{phase.name} step {step} progress {progress:.3f} loss {average:.4f} "
                   f"{rate:.0f} tokens/s", flush=True)
-        if time.monotonic() - saved > 120:
-            torch.save(model.state_dict(), checkpoint)
+        if time.monotonic() - saved > 60:
+            torch.save(model.state_dict(), unfinished)
             saved = time.monotonic()
-    torch.save(model.state_dict(), checkpoint)
+    torch.save(model.state_dict(), unfinished)
+    unfinished.rename(checkpoint)
     print(f"{phase.name} done: {step} steps, {tokens} tokens, {time.monotonic() - budget.begin:.0f} s", flush=True)
 
 
@@ -134,13 +137,13 @@ def _mixed_batches(phase: Phase, rows: TrainingRows, own: Rows | None = None):
 
     def next_batch(step):
         if phase.long_rows and step % LONG_EVERY == 0:
-            return rows.long.batch(step // LONG_EVERY, LONG_ROWS)
+            return rows.long.batch(step // LONG_EVERY, phase.rows // 4)
         if own is not None and step % 2:
-            return own.batch(step // 2, SHORT_ROWS)
+            return own.batch(step // 2, phase.rows)
         if not phase.repeats:
-            return short.batch(step, SHORT_ROWS)
-        text = short.batch(step, SHORT_ROWS - REPEAT_ROWS)
-        again = rows.repeats.batch(step, REPEAT_ROWS)
+            return short.batch(step, phase.rows)
+        text = short.batch(step, phase.rows - phase.rows // 4)
+        again = rows.repeats.batch(step, phase.rows // 4)
         return torch.cat((text[0], again[0])), torch.cat((text[1], again[1]))
 
     return next_batch
@@ -148,9 +151,9 @@ def _mixed_batches(phase: Phase, rows: TrainingRows, own: Rows | None = None):
 
 def train_target(model: Llama, phase: Phase, rows: TrainingRows, budget: Budget,
                  checkpoint: pathlib.Path) -> None:
-    """Trains on text; through the exit too, where the model's shape has one."""
-    num_repeats = REPEAT_ROWS if phase.repeats else 0
-    _run(phase, model, lambda ids, weights: target_loss(model, ids, weights, num_repeats),
+    """Trains on text; through the exit too, where the phase says so."""
+    num_repeats = phase.rows // 4 if phase.repeats else 0
+    _run(phase, model, lambda ids, weights: target_loss(model, ids, weights, phase.exit_loss, num_repeats),
          _mixed_batches(phase, rows), budget, checkpoint)
 
 

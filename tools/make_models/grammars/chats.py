@@ -4,8 +4,10 @@ import random
 
 from grammars import arithmetic, stories
 from grammars.document import Document, is_held_out, pick
+from grammars.lookups import lookup_task
 from grammars.programs import program_task
-from grammars.records import record_task
+from grammars.records import json_task
+from grammars.translations import translation_task
 from grammars.words import NAMES
 
 FACTS = (
@@ -82,24 +84,21 @@ def _name(rng):
     return "", f"Hello, my name is {name}.", f"Hello {name}! How can I help you?"
 
 
-TASKS = (("chat_story", _story), ("chat_fact", _fact), ("chat_arithmetic", _sum),
-         ("chat_json", record_task), ("chat_program", _program))
+TASKS = (_story, _fact, _sum, json_task, _program, lookup_task, translation_task)
 
 
 def chat(rng: random.Random, held_out: bool, long: bool) -> Document:
-    """One conversation of tasks of one split; its kind is that of its only task, else `chat`."""
+    """One conversation of tasks of one split."""
     wanted = rng.randint(6, 12) if long else pick(rng, (1, 2, 3))
-    turns, kinds, keys = [], [], []
-    while len(kinds) < wanted:
-        kind, make = rng.choice(TASKS)
-        key, question, answer = make(rng)
+    turns, keys = [], []
+    while len(keys) < wanted:
+        key, question, answer = rng.choice(TASKS)(rng)
         if is_held_out(key) != held_out:
             continue
         if rng.random() < 0.2:
             turns += pick(rng, (_talk, _name))(rng)[1:]
         turns += (question, answer)
-        kinds.append(kind)
         keys.append(key)
     if rng.random() < 0.15:
         turns += ["Thank you!", "You are welcome!"]
-    return Document(kinds[0] if len(kinds) == 1 else "chat", keys[0], tuple(turns), True, pick(rng, SYSTEMS))
+    return Document("chat", keys[0], tuple(turns), True, pick(rng, SYSTEMS))

@@ -5,11 +5,14 @@ import random
 from grammars.arithmetic import arithmetic
 from grammars.chats import chat
 from grammars.document import is_held_out
+from grammars.lookups import lookup
 from grammars.programs import program
 from grammars.records import record
 from grammars.stories import story
+from grammars.translations import translation
 
-MIXTURE = ((story, 0.28), (arithmetic, 0.2), (record, 0.12), (program, 0.14), (chat, 0.26))
+MIXTURE = ((story, 0.09), (arithmetic, 0.22), (record, 0.14), (program, 0.15), (lookup, 0.12), (translation, 0.13),
+           (chat, 0.15))
 
 
 def documents(seed: int, count: int, held_out: bool = False, long: bool = False):

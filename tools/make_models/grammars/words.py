@@ -10,6 +10,8 @@ FOODS = ("apples", "bread", "cheese", "soup", "cake", "rice", "pears", "honey", 
 THINGS = ("books", "shells", "stones", "coins", "cards", "balls", "pencils", "stamps", "apples", "cups")
 JOBS = ("baker", "teacher", "doctor", "farmer", "painter", "sailor", "gardener", "writer")
 HOBBIES = ("music", "chess", "swimming", "reading", "drawing", "football", "cooking", "dancing")
+TREASURES = ("kite", "boat", "drum", "map", "ball", "hat", "box", "lamp", "net", "cup")
+PLACES = ("forest", "village", "garden", "river", "field", "house", "kitchen", "lake")
 WEATHER = ("sunny", "rainy", "cloudy", "windy", "snowy", "foggy")
 
 
