@@ -31,13 +31,15 @@ float ReadAll(const float* from, int64_t size) {
   return hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::Add(a, b), hn::Add(c, e))));
 }
 
-// 10 chains hide the latency of an addition on every processor of today. Returns operations done.
+// 10 chains hide the latency of an addition on every processor of today; they start apart, for a compiler
+// sees that equal ones stay equal and keeps one of them. Returns operations done.
 int64_t MultiplyAdd(int64_t rounds, float* sink) {
   const hn::ScalableTag<float> d;
   const auto factor = hn::Set(d, 0.999f + *sink);
   const auto term = hn::Set(d, 0.001f);
-  auto a = term, b = term, c = term, e = term, f = term;
-  auto g = term, h = term, i = term, j = term, k = term;
+  auto a = hn::Iota(d, 0.0f), b = hn::Add(a, term), c = hn::Add(b, term), e = hn::Add(c, term);
+  auto f = hn::Add(e, term), g = hn::Add(f, term), h = hn::Add(g, term), i = hn::Add(h, term);
+  auto j = hn::Add(i, term), k = hn::Add(j, term);
   for (int64_t round = 0; round < rounds; ++round) {
     a = hn::MulAdd(a, factor, term);
     b = hn::MulAdd(b, factor, term);

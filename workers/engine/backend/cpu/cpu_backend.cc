@@ -18,13 +18,6 @@ namespace {
 // Below this many elements a loop is quicker on one thread.
 constexpr int64_t kElementsPerThread = 16384;
 
-absl::Status OutOfMemory(int64_t size_bytes, absl::string_view what) {
-  return MakeError(absl::StatusCode::kResourceExhausted,
-                   absl::StrCat("no memory for ", size_bytes, " bytes of ", what,
-                                "; use a smaller model or fewer KV blocks"),
-                   {"OUT_OF_MEMORY", "", absl::StrCat(size_bytes, " bytes"), false});
-}
-
 // One row's best so far, best first.
 class Best {
  public:
@@ -52,6 +45,13 @@ class Best {
 };
 
 }  // namespace
+
+absl::Status OutOfMemory(int64_t size_bytes, absl::string_view what) {
+  return MakeError(absl::StatusCode::kResourceExhausted,
+                   absl::StrCat("no memory for ", size_bytes, " bytes of ", what,
+                                "; use a smaller model or fewer KV blocks"),
+                   {"OUT_OF_MEMORY", "", absl::StrCat(size_bytes, " bytes"), false});
+}
 
 CpuBackend::CpuBackend(std::string name, std::string numerics, int32_t num_threads)
     : name_(std::move(name)), numerics_(std::move(numerics)), pool_(num_threads) {}

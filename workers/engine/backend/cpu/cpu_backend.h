@@ -13,6 +13,9 @@
 
 namespace mirrorsd::engine::cpu {
 
+// RESOURCE_EXHAUSTED with reason OUT_OF_MEMORY.
+absl::Status OutOfMemory(int64_t size_bytes, absl::string_view what);
+
 class CpuBackend : public Backend {
  public:
   CpuBackend(std::string name, std::string numerics, int32_t num_threads);

@@ -20,7 +20,10 @@ namespace HWY_NAMESPACE {
 const Kernels* TableOfTarget() {
   static const Kernels kernels = {
       hwy::TargetName(HWY_TARGET),
+      static_cast<int32_t>(kPanelOutputs),
       {&Linear<ReadF32>, &Linear<ReadF16>, &Linear<ReadBF16>},
+      kMaxTileRows,
+      &PackInputs,
       &RmsNorm,
       &LayerNorm,
       &SiluMul,

@@ -13,10 +13,8 @@ namespace mirrorsd::engine::cpu {
 
 // out[m][n] = sum over k of x[m][k] * weight[n][k], + bias[n].
 struct LinearArgs {
-  const float* x = nullptr;
-  int64_t x_stride = 0;
-  const void* weight = nullptr;  // aligned to its element
-  int64_t weight_stride = 0;
+  const float* x = nullptr;      // as pack_inputs leaves it
+  const void* weight = nullptr;  // panels of a PackedWeight, of panel_outputs
   const float* bias = nullptr;   // or null
   float* out = nullptr;
   int64_t out_stride = 0;
@@ -64,8 +62,15 @@ int64_t AttentionScratchElements(int32_t head_dim);
 
 struct Kernels {
   const char* isa;  // "AVX2"
+  // Of the packed weights that `linear` reads.
+  int32_t panel_outputs;
   // By DType.
   void (*linear[3])(const LinearArgs& args);
+  // Rows are taken in ceil(num_rows / tile_rows) tiles; brings one tile of x into the order in which
+  // `linear` reads it. Shapes: packed[num_rows * num_inputs], all tiles together
+  int64_t tile_rows;
+  void (*pack_inputs)(const float* x, int64_t x_stride, int64_t num_rows, int64_t num_inputs,
+                      int64_t tile, float* packed);
   void (*rms_norm)(const NormArgs& args);
   void (*layer_norm)(const NormArgs& args);
   // out = silu(gate) * up

@@ -1,9 +1,9 @@
-// Per-target include of kernels.cc: x times a stored weight. Reference: NaiveBackend::Linear.
+// Per-target include of kernels.cc: x times a packed weight. Reference: NaiveBackend::Linear.
 //
-// One order for every row count: out[m][n] has one vector of partial sums; its lane l adds x[k] * w[k] for
-// k = l, l + lanes, l + 2 lanes, ... in that order, one fused multiply-add each, and in the end the lanes are
-// added in one tree. Tiles and blocks below only say which outputs are in registers at the same time and
-// when a vector of partial sums waits in memory; neither rounds.
+// One order for every row count, and the same on every vector width: inputs are cut into blocks of kInputBlock;
+// a block's sum starts at 0 and takes x[k] * w[k] by increasing k, one multiply-add each; the sums of the
+// blocks are added in order, then the bias. Tiles, groups and row blocks below only say which outputs are
+// in registers or in the caches at the same time; none of them rounds.
 
 #if defined(MIRRORSD_SIMD_LINEAR_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MIRRORSD_SIMD_LINEAR_INL_H_
@@ -13,7 +13,7 @@
 #endif
 
 #include <cstdint>
-#include <cstring>
+#include <type_traits>
 
 #include "hwy/cache_control.h"
 #include "workers/engine/backend/cpu/simd/kernels.h"
@@ -26,228 +26,218 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Registers: 32 with AVX-512, else 16.
 inline constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 && HWY_ARCH_X86;
-inline constexpr int64_t kMaxTileRows = kManyRegisters ? 6 : 4;
-// Outputs of a tile of `rows` rows; each divides kPanel.
-constexpr int64_t TileOutputs(int64_t rows) {
-  if (kManyRegisters) return rows <= 4 ? 6 : 4;
-  return rows <= 2 ? 6 : rows == 3 ? 4 : 3;
-}
-inline constexpr int64_t kPanel = 12;      // outputs whose partial sums wait in memory
-inline constexpr int64_t kRowBlock = 64;   // rows likewise
-// Inputs of a row block are cut only where they exceed both.
-inline constexpr int64_t kInputBlock = 1024;
-inline constexpr int64_t kWholeInputBytes = 24 * 1024;
+inline constexpr int64_t kMaxTileRows = kManyRegisters ? 12 : 6;
+inline constexpr int64_t kPanelOutputs = 2 * kLanes;
+inline constexpr int64_t kInputBlock = 256;
+// Rows whose inputs stay in the second cache while all outputs are computed.
+inline constexpr int64_t kBlockTiles = 96 / kMaxTileRows;
+// Panels whose weights of one input block are used by all rows before the next: they stay in the first cache.
+inline constexpr int64_t kGroupPanels = 4;       // where all rows are one tile, weights are used once
+inline constexpr int64_t kSharedGroupPanels = 1;
+inline constexpr int64_t kCachedInputBytes = 192 * 1024;
+inline constexpr int64_t kLineBytes = 64;
+// How far ahead weights are fetched where they are used once, all panels of a tile together.
+inline constexpr int64_t kNearInputs = 128;
 
-// A range of k, in elements; `tail` elements follow after the last full vector (last block only).
-struct InputRange {
-  int64_t begin = 0;
-  int64_t end = 0;  // end - begin is a multiple of kLanes
-  int64_t tail = 0;
+// Panels of a tile of `rows` rows: enough sums at a time to hide a multiply-add's latency.
+constexpr int64_t TilePanels(int64_t rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
+
+// Rows in tiles of as equal a height as possible.
+struct RowTiles {
+  explicit RowTiles(int64_t num_rows)
+      : count((num_rows + kMaxTileRows - 1) / kMaxTileRows),
+        least(count == 0 ? 0 : num_rows / count),
+        num_higher(count == 0 ? 0 : num_rows % count) {}
+  int64_t Begin(int64_t tile) const { return tile * least + HWY_MIN(tile, num_higher); }
+  int64_t Rows(int64_t tile) const { return least + (tile < num_higher ? 1 : 0); }
+  int64_t count, least, num_higher;
 };
 
-// Which weights to fetch while others are multiplied: rows read side by side hide from the processor's own
-// prefetching that they follow each other. Long rows are fetched a panel ahead, row by row; of short ones
-// the next tile, as the one run of bytes that it is. (Decoding rows of 896 bf16: 9 GB/s without, 16 with.)
-template <class W>
-struct FetchAhead {
-  const W* from = nullptr;
-  int64_t output_stride = 0;
-  int64_t input_stride = 1;
-
-  static FetchAhead Of(const W* w, int64_t w_stride, int64_t num_outputs) {
-    constexpr int64_t kShortRowBytes = 2048;
-    constexpr int64_t kSize = static_cast<int64_t>(sizeof(W));
-    if (w_stride * kSize > kShortRowBytes) return {w + kPanel * w_stride, w_stride, 1};
-    return {w + num_outputs * w_stride, 64 / kSize, num_outputs};
+// A tile's inputs side by side, [K][rows of the tile]: read in order, from one cache line at a time. (Rows that
+// lie a multiple of 64 bytes apart cost a load port each cycle: 93 % of the multiply-adds instead of 99 %.)
+template <int64_t kRows>
+HWY_INLINE void PackTile(const float* HWY_RESTRICT x, int64_t x_stride, int64_t num_inputs,
+                         float* HWY_RESTRICT to) {
+  for (int64_t k = 0; k < num_inputs; ++k) {
+    for (int64_t m = 0; m < kRows; ++m) to[k * kRows + m] = x[m * x_stride + k];
   }
+}
+
+// Inputs [begin, end) for one tile of rows and outputs from `output` on, a multiple of kPanelOutputs.
+struct TilePlace {
+  int64_t row = 0;
+  int64_t output = 0;
+  int64_t begin = 0;
+  int64_t end = 0;
+  // Weights to fetch meanwhile: how many inputs ahead (0: near), a cache line of each panel every so many inputs.
+  int64_t fetch_ahead = 0;
+  int64_t fetch_period = 0;
 };
 
-template <class Read, int64_t kRows, int64_t kOutputs>
+// Adds a row's block sums to what is in `out`, or starts it; the bias comes with the last block.
+HWY_INLINE void StoreSums(const LinearArgs& args, const TilePlace& place, int64_t row,
+                          const float* sums, int64_t num_sums) {
+  const bool first = place.begin == 0;
+  const float* bias = place.end == args.num_inputs && args.bias != nullptr
+                          ? args.bias + place.output : nullptr;
+  float* out = args.out + row * args.out_stride + place.output;
+  const int64_t valid = HWY_MIN(num_sums, args.num_outputs - place.output);
+  for (int64_t n = 0; n < valid; n += kLanes) {
+    VF sum = hn::Load(DF(), sums + n);
+    if (!first) sum = hn::Add(LoadUpTo(out + n, valid - n), sum);
+    if (bias != nullptr) sum = hn::Add(sum, LoadUpTo(bias + n, valid - n));
+    StoreUpTo(sum, out + n, valid - n);
+  }
+}
+
+// The sums of a tile, in registers: every loop over them has constant bounds.
+template <class Read, int64_t kRows, int64_t kPanels>
 struct Tile {
   using W = typename Read::T;
-  VF sums[kRows][kOutputs];
+  static constexpr int64_t kVectors = 2 * kPanels;
+  VF sums[kRows][kVectors];
 
   HWY_INLINE void Clear() {
     for (int64_t m = 0; m < kRows; ++m) {
-      for (int64_t n = 0; n < kOutputs; ++n) sums[m][n] = hn::Zero(DF());
+      for (int64_t n = 0; n < kVectors; ++n) sums[m][n] = hn::Zero(DF());
     }
   }
 
-  HWY_INLINE void Load(const float* partial, int64_t row_stride) {
+  // One input.
+  HWY_INLINE void Step(const float* HWY_RESTRICT x, const W* HWY_RESTRICT w, int64_t panel_stride) {
+    for (int64_t p = 0; p < kPanels; ++p) {
+      VF low, high;
+      Read::Load(w + p * panel_stride, &low, &high);
+      for (int64_t m = 0; m < kRows; ++m) {
+        const VF input = hn::Set(DF(), x[m]);
+        sums[m][2 * p] = hn::MulAdd(input, low, sums[m][2 * p]);
+        sums[m][2 * p + 1] = hn::MulAdd(input, high, sums[m][2 * p + 1]);
+      }
+    }
+  }
+
+  HWY_INLINE void Store(float* HWY_RESTRICT to) const {
     for (int64_t m = 0; m < kRows; ++m) {
-      for (int64_t n = 0; n < kOutputs; ++n) {
-        sums[m][n] = hn::LoadU(DF(), partial + m * row_stride + n * kLanes);
-      }
-    }
-  }
-
-  HWY_INLINE void Store(float* partial, int64_t row_stride) const {
-    for (int64_t m = 0; m < kRows; ++m) {
-      for (int64_t n = 0; n < kOutputs; ++n) {
-        hn::StoreU(sums[m][n], DF(), partial + m * row_stride + n * kLanes);
-      }
-    }
-  }
-
-  // One vector of inputs.
-  HWY_INLINE void Step(const float* x, int64_t x_stride, const W* w, int64_t w_stride) {
-    VF xs[kRows];
-    for (int64_t m = 0; m < kRows; ++m) xs[m] = hn::LoadU(DF(), x + m * x_stride);
-    for (int64_t n = 0; n < kOutputs; ++n) {
-      const VF wn = Read::Load(w + n * w_stride);
-      for (int64_t m = 0; m < kRows; ++m) sums[m][n] = hn::MulAdd(xs[m], wn, sums[m][n]);
-    }
-  }
-
-  // As many cache lines of `ahead` are fetched on the way as are read; none where it is null.
-  HWY_INLINE void Accumulate(const float* x, int64_t x_stride, const W* w, int64_t w_stride,
-                             int64_t size, const FetchAhead<W>& ahead) {
-    constexpr int64_t kStepsOfLine = HWY_MAX(1, 64 / (kLanes * static_cast<int64_t>(sizeof(W))));
-    int64_t k = 0;
-    for (; k + kStepsOfLine * kLanes <= size; k += kStepsOfLine * kLanes) {
-      if (ahead.from != nullptr) {
-        for (int64_t n = 0; n < kOutputs; ++n) {
-          hwy::Prefetch(ahead.from + n * ahead.output_stride + k * ahead.input_stride);
-        }
-      }
-      for (int64_t step = 0; step < kStepsOfLine; ++step) {
-        Step(x + k + step * kLanes, x_stride, w + k + step * kLanes, w_stride);
-      }
-    }
-    for (; k < size; k += kLanes) Step(x + k, x_stride, w + k, w_stride);
-  }
-
-  HWY_INLINE void Finish(const float* bias, float* out, int64_t out_stride) const {
-    for (int64_t m = 0; m < kRows; ++m) {
-      for (int64_t n = 0; n < kOutputs; ++n) {
-        const float sum = Sum(sums[m][n]);
-        out[m * out_stride + n] = bias != nullptr ? sum + bias[n] : sum;
+      for (int64_t n = 0; n < kVectors; ++n) {
+        hn::Store(sums[m][n], DF(), to + (m * kVectors + n) * kLanes);
       }
     }
   }
 };
 
-// What a tile does with its sums before and after a range of inputs.
-struct TilePlan {
-  InputRange range;
-  float* partial = nullptr;  // null: all inputs are in the range
-  bool first = true;
-  bool last = true;
-  bool fetch = false;  // the weights of the next panel
-};
-
-// The inputs after the last full vector, padded with zeros. Not inlined, so that a tile's sums stay in registers.
-template <class Read, int64_t kRows, int64_t kOutputs>
-struct PaddedTail {
-  HWY_ALIGN float x[kRows * kLanes];
-  HWY_ALIGN typename Read::T w[kOutputs * kLanes];
-
-  HWY_NOINLINE void Fill(const float* from_x, int64_t x_stride, const typename Read::T* from_w,
-                         int64_t w_stride, int64_t count) {
-    std::memset(x, 0, sizeof(x));
-    std::memset(w, 0, sizeof(w));
-    for (int64_t m = 0; m < kRows; ++m) {
-      std::memcpy(x + m * kLanes, from_x + m * x_stride, static_cast<size_t>(count) * sizeof(x[0]));
-    }
-    for (int64_t n = 0; n < kOutputs; ++n) {
-      std::memcpy(w + n * kLanes, from_w + n * w_stride, static_cast<size_t>(count) * sizeof(w[0]));
+template <class Read, int64_t kRows, int64_t kPanels>
+HWY_NOINLINE void RunTile(const LinearArgs& args, const TilePlace& place) {
+  using W = typename Read::T;
+  const int64_t panel_stride = args.num_inputs * kPanelOutputs;
+  const float* x = args.x + place.row * args.num_inputs + place.begin * kRows;
+  const W* w = static_cast<const W*>(args.weight) + place.output * args.num_inputs +
+               place.begin * kPanelOutputs;
+  const int64_t fetch_ahead = place.fetch_ahead != 0 ? place.fetch_ahead : kNearInputs / kPanels;
+  const W* ahead = w + fetch_ahead * kPanelOutputs;
+  // Beyond the end of a panel lies the next: not that of this tile, which is read already.
+  if (place.begin + fetch_ahead >= args.num_inputs) ahead += (kPanels - 1) * panel_stride;
+  Tile<Read, kRows, kPanels> tile;
+  tile.Clear();
+  int64_t left = place.end - place.begin;
+  for (; left >= place.fetch_period; left -= place.fetch_period) {
+    for (int64_t p = 0; p < kPanels; ++p) hwy::Prefetch(ahead + p * panel_stride);
+    ahead += kLineBytes / static_cast<int64_t>(sizeof(W));
+    for (int64_t i = 0; i < place.fetch_period; ++i, x += kRows, w += kPanelOutputs) {
+      tile.Step(x, w, panel_stride);
     }
   }
-};
-
-template <class Read, int64_t kRows, int64_t kOutputs>
-HWY_NOINLINE void RunTile(const LinearArgs& args, int64_t m, int64_t n, const TilePlan& plan) {
-  constexpr int64_t kPartialStride = kPanel * kLanes;
-  const InputRange& range = plan.range;
-  const float* x = args.x + m * args.x_stride;
-  const auto* w = static_cast<const typename Read::T*>(args.weight) + n * args.weight_stride;
-  PaddedTail<Read, kRows, kOutputs> tail;
-  if (range.tail != 0) {
-    tail.Fill(x + range.end, args.x_stride, w + range.end, args.weight_stride, range.tail);
-  }
-  Tile<Read, kRows, kOutputs> tile;
-  if (plan.first) {
-    tile.Clear();
-  } else {
-    tile.Load(plan.partial, kPartialStride);
-  }
-  const int64_t size = range.end - range.begin;
-  x += range.begin;
-  w += range.begin;
-  FetchAhead<typename Read::T> ahead;
-  if (plan.fetch) ahead = ahead.Of(w, args.weight_stride, kOutputs);
-  tile.Accumulate(x, args.x_stride, w, args.weight_stride, size, ahead);
-  if (range.tail != 0) tile.Step(tail.x, kLanes, tail.w, kLanes);
-  if (plan.last) {
-    tile.Finish(args.bias == nullptr ? nullptr : args.bias + n, args.out + m * args.out_stride + n,
-                args.out_stride);
-  } else {
-    tile.Store(plan.partial, kPartialStride);
+  for (; left > 0; --left, x += kRows, w += kPanelOutputs) tile.Step(x, w, panel_stride);
+  HWY_ALIGN float sums[kRows * kPanels * kPanelOutputs];
+  tile.Store(sums);
+  for (int64_t m = 0; m < kRows; ++m) {
+    StoreSums(args, place, place.row + m, sums + m * kPanels * kPanelOutputs, kPanels * kPanelOutputs);
   }
 }
 
-// Rows [m, m + kRows) and outputs [n_begin, n_end). `plan.partial` is that of (m, n_begin).
+// Outputs of whole panels [place.output, output_end).
 template <class Read, int64_t kRows>
-HWY_INLINE void RunRowTile(const LinearArgs& args, int64_t m, int64_t n_begin, int64_t n_end,
-                           TilePlan plan) {
-  constexpr int64_t kOutputs = TileOutputs(kRows);
-  int64_t n = n_begin;
-  for (; n + kOutputs <= n_end; n += kOutputs) {
-    RunTile<Read, kRows, kOutputs>(args, m, n, plan);
-    if (plan.partial != nullptr) plan.partial += kOutputs * kLanes;
+HWY_INLINE void RunRowTile(const LinearArgs& args, TilePlace place, int64_t output_end) {
+  constexpr int64_t kPanels = TilePanels(kRows);
+  for (; place.output + kPanels * kPanelOutputs <= output_end;
+       place.output += kPanels * kPanelOutputs) {
+    RunTile<Read, kRows, kPanels>(args, place);
   }
-  for (; n < n_end; ++n) {
-    RunTile<Read, kRows, 1>(args, m, n, plan);
-    if (plan.partial != nullptr) plan.partial += kLanes;
+  for (; place.output < output_end; place.output += kPanelOutputs) {
+    RunTile<Read, kRows, 1>(args, place);
   }
 }
 
-// Rows [m_begin, m_end) in tiles of as equal a height as possible.
-template <class Read>
-HWY_INLINE void RunRows(const LinearArgs& args, int64_t m_begin, int64_t m_end, int64_t n_begin,
-                        int64_t n_end, const TilePlan& block_plan) {
-  int64_t num_tiles = (m_end - m_begin + kMaxTileRows - 1) / kMaxTileRows;
-  for (int64_t m = m_begin; m < m_end; --num_tiles) {
-    const int64_t rows = (m_end - m + num_tiles - 1) / num_tiles;
-    TilePlan plan = block_plan;
-    if (plan.partial != nullptr) plan.partial += (m - m_begin) * kPanel * kLanes;
-    plan.fetch = m == m_begin;
+// Calls body with the number of rows of a tile as a constant.
+template <class Body>
+HWY_INLINE void ForTileRows(int64_t rows, const Body& body) {
+  switch (rows) {
+    case 1: return body(std::integral_constant<int64_t, 1>());
+    case 2: return body(std::integral_constant<int64_t, 2>());
+    case 3: return body(std::integral_constant<int64_t, 3>());
+    case 4: return body(std::integral_constant<int64_t, 4>());
+    case 5: return body(std::integral_constant<int64_t, 5>());
+    case 6: return body(std::integral_constant<int64_t, 6>());
+    default: break;
+  }
+  if constexpr (kMaxTileRows > 6) {
     switch (rows) {
-      case 1: RunRowTile<Read, 1>(args, m, n_begin, n_end, plan); break;
-      case 2: RunRowTile<Read, 2>(args, m, n_begin, n_end, plan); break;
-      case 3: RunRowTile<Read, 3>(args, m, n_begin, n_end, plan); break;
-      case 4: RunRowTile<Read, 4>(args, m, n_begin, n_end, plan); break;
-      case 5: RunRowTile<Read, HWY_MIN(5, kMaxTileRows)>(args, m, n_begin, n_end, plan); break;
-      default: RunRowTile<Read, HWY_MIN(6, kMaxTileRows)>(args, m, n_begin, n_end, plan); break;
+      case 7: return body(std::integral_constant<int64_t, 7>());
+      case 8: return body(std::integral_constant<int64_t, 8>());
+      case 9: return body(std::integral_constant<int64_t, 9>());
+      case 10: return body(std::integral_constant<int64_t, 10>());
+      case 11: return body(std::integral_constant<int64_t, 11>());
+      default: return body(std::integral_constant<int64_t, 12>());
     }
-    m += rows;
+  }
+}
+
+// Row tiles [tile_begin, tile_end), inputs [k_begin, k_end).
+template <class Read>
+void RunTiles(const LinearArgs& args, const RowTiles& tiles, int64_t tile_begin, int64_t tile_end,
+              int64_t k_begin, int64_t k_end) {
+  const int64_t num_tiles = tile_end - tile_begin;
+  const int64_t group = (num_tiles == 1 ? kGroupPanels : kSharedGroupPanels) * kPanelOutputs;
+  constexpr int64_t kInputBytes = kPanelOutputs * static_cast<int64_t>(sizeof(typename Read::T));
+  for (int64_t n = 0; n < args.num_outputs; n += group) {
+    const int64_t n_end = HWY_MIN(n + group, args.num_outputs);
+    for (int64_t k = k_begin; k < k_end; k += kInputBlock) {
+      TilePlace place{0, n, k, HWY_MIN(k + kInputBlock, k_end)};
+      place.fetch_period = HWY_MAX(1, kLineBytes / kInputBytes) * num_tiles;
+      for (int64_t tile = tile_begin; tile < tile_end; ++tile) {
+        place.row = tiles.Begin(tile);
+        // The tiles share the next block among them.
+        if (num_tiles > 1) {
+          place.fetch_ahead = kInputBlock + kInputBlock / num_tiles * (tile - tile_begin);
+        }
+        ForTileRows(tiles.Rows(tile), [&](auto rows) HWY_ATTR {
+          RunRowTile<Read, rows()>(args, place, n_end);
+        });
+      }
+    }
   }
 }
 
 template <class Read>
 void Linear(const LinearArgs& args) {
-  HWY_ALIGN float partial[kRowBlock * kPanel * kLanes];
-  const int64_t full = args.num_inputs / kLanes * kLanes;
-  const int64_t tail = args.num_inputs - full;
-  // Blocks of as equal a height as possible.
-  int64_t num_blocks = (args.num_rows + kRowBlock - 1) / kRowBlock;
-  for (int64_t m = 0, m_end = 0; m < args.num_rows; m = m_end, --num_blocks) {
-    m_end = m + (args.num_rows - m + num_blocks - 1) / num_blocks;
-    const bool whole =
-        (m_end - m) * args.num_inputs * static_cast<int64_t>(sizeof(float)) <= kWholeInputBytes;
-    for (int64_t n = 0; n < args.num_outputs; n += kPanel) {
-      const int64_t n_end = HWY_MIN(n + kPanel, args.num_outputs);
-      if (whole || full <= kInputBlock) {
-        RunRows<Read>(args, m, m_end, n, n_end, {{0, full, tail}});
-        continue;
-      }
-      for (int64_t k = 0; k < full; k += kInputBlock) {
-        const bool last = k + kInputBlock >= full;
-        const InputRange range{k, last ? full : k + kInputBlock, last ? tail : 0};
-        RunRows<Read>(args, m, m_end, n, n_end, {range, partial, k == 0, last});
-      }
+  const RowTiles tiles(args.num_rows);
+  for (int64_t begin = 0; begin < tiles.count; begin += kBlockTiles) {
+    const int64_t end = HWY_MIN(begin + kBlockTiles, tiles.count);
+    const int64_t input_bytes = (end - begin) * kMaxTileRows * kInputBlock * static_cast<int64_t>(sizeof(float));
+    const int64_t inputs = HWY_MAX(1, kCachedInputBytes / input_bytes) * kInputBlock;
+    for (int64_t k = 0; k < args.num_inputs; k += inputs) {
+      RunTiles<Read>(args, tiles, begin, end, k, HWY_MIN(k + inputs, args.num_inputs));
     }
   }
+}
+
+inline void PackInputs(const float* x, int64_t x_stride, int64_t num_rows, int64_t num_inputs,
+                       int64_t tile, float* packed) {
+  const RowTiles tiles(num_rows);
+  const float* from = x + tiles.Begin(tile) * x_stride;
+  float* to = packed + tiles.Begin(tile) * num_inputs;
+  ForTileRows(tiles.Rows(tile), [&](auto rows) HWY_ATTR {
+    PackTile<rows()>(from, x_stride, num_inputs, to);
+  });
 }
 
 }  // namespace HWY_NAMESPACE

@@ -35,18 +35,6 @@ HWY_INLINE float SumOver(int64_t size, const Term& term) {
   return Sum(hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3])));
 }
 
-HWY_INLINE VF LoadUpTo(const float* from, int64_t count) {
-  return count == kLanes ? hn::LoadU(DF(), from) : LoadSome<ReadF32>(from, count);
-}
-
-HWY_INLINE void StoreUpTo(VF value, float* to, int64_t count) {
-  if (count == kLanes) {
-    hn::StoreU(value, DF(), to);
-  } else {
-    StoreSome(value, to, count);
-  }
-}
-
 template <class Body>
 HWY_INLINE void ForVectors(int64_t size, const Body& body) {
   for (int64_t i = 0; i < size; i += kLanes) body(i, HWY_MIN(kLanes, size - i));

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "workers/engine/backend/cpu/cpu_backend.h"
 #include "workers/engine/backend/cpu/simd/kernels.h"
+#include "workers/engine/backend/cpu/simd/packed_weight.h"
 #include "workers/engine/backend/op_checks.h"
 #include "workers/engine/tensor/aligned_memory.h"
 
@@ -15,13 +16,10 @@ namespace mirrorsd::engine::cpu {
 namespace {
 
 // Raised by every change that may change a bit of any op.
-constexpr int kKernelRevision = 1;
+constexpr int kKernelRevision = 2;
 
 // Multiplications that are worth a second thread.
 constexpr int64_t kWorkPerThread = 32768;
-// Outputs of a Linear go to threads in multiples of this: whole tiles.
-constexpr int64_t kOutputGrain = 24;
-
 int64_t CeilDiv(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // What one call of the attention kernel computes.
@@ -59,26 +57,45 @@ class SimdBackend final : public CpuBackend {
     });
   }
 
+  absl::StatusOr<std::unique_ptr<Weight>> LoadWeight(absl::Span<const HostMatrix> parts) override {
+    std::unique_ptr<Weight> weight = PackedWeight::Make(parts, kernels_.panel_outputs, &pool());
+    if (weight == nullptr) return OutOfMemory(parts[0].size_bytes(), "weights");
+    return weight;
+  }
+
+  void Embedding(const Weight& table, absl::Span<const int32_t> rows, bool accumulate,
+                 Matrix out) override {
+    op_checks::Embedding(table, rows, out);
+    const auto& packed = static_cast<const PackedWeight&>(table);
+    const int64_t stride = packed.panel_outputs();
+    // A panel is walked for each row.
+    ForRows(out.rows, out.cols * 4, [&](int64_t t) {
+      const unsigned char* panel = packed.Panel(rows[t] / stride);
+      const int64_t place = packed.PlaceInPanel(rows[t]);
+      float* to = out.Row(t);
+      for (int64_t i = 0; i < out.cols; ++i) {
+        const float value = LoadF32(panel, packed.dtype(), i * stride + place);
+        to[i] = accumulate ? to[i] + value : value;
+      }
+    });
+  }
+
   void Linear(Matrix x, const Weight& weight, const Buffer* bias, Matrix out) override {
     op_checks::Linear(x, weight, bias, out);
     if (out.empty()) return;
-    const auto& stored = static_cast<const CpuWeight&>(weight);
-    const auto kernel = kernels_.linear[static_cast<int>(stored.dtype())];
-    const int64_t work_per_output = std::max<int64_t>(1, x.rows * x.cols);
-    const int64_t grain = CeilDiv(CeilDiv(kWorkPerThread, work_per_output), kOutputGrain) * kOutputGrain;
-    pool().ParallelFor(out.cols, grain, [&](int64_t begin, int64_t end, int32_t) {
-      int64_t part_begin = 0;
-      for (const HostMatrix& part : stored.parts()) {
-        const int64_t first = std::max(begin, part_begin);
-        const int64_t last = std::min(end, part_begin + part.rows);
-        if (first < last) {
-          kernel({x.data, x.stride, part.RowBytes(first - part_begin), part.row_stride,
-                  bias == nullptr ? nullptr : bias->f32() + first, out.data + first, out.stride,
-                  x.rows, x.cols, last - first});
-        }
-        part_begin += part.rows;
-      }
-    });
+    const auto& packed = static_cast<const PackedWeight&>(weight);
+    const auto kernel = kernels_.linear[static_cast<int>(packed.dtype())];
+    const int64_t panel_outputs = packed.panel_outputs();
+    const int64_t work_per_panel = std::max<int64_t>(1, x.rows * x.cols * panel_outputs);
+    const float* inputs = PackInputs(x);
+    pool().ParallelFor(packed.num_panels(), CeilDiv(kWorkPerThread, work_per_panel),
+                       [&](int64_t begin, int64_t end, int32_t) {
+                         const int64_t first = begin * panel_outputs;
+                         const int64_t last = std::min(end * panel_outputs, out.cols);
+                         kernel({inputs, packed.Panel(begin),
+                                 bias == nullptr ? nullptr : bias->f32() + first, out.data + first,
+                                 out.stride, x.rows, x.cols, last - first});
+                       });
   }
 
   void Attention(const Batch& batch, const AttentionOptions& options, Matrix q, int32_t layer,
@@ -108,6 +125,19 @@ class SimdBackend final : public CpuBackend {
   }
 
  private:
+  // The rows of x as the kernel reads them; good until the next call.
+  const float* PackInputs(const Matrix& x) {
+    if (x.rows == 1) return x.data;
+    if (static_cast<int64_t>(packed_inputs_.size()) < x.rows * x.cols) {
+      packed_inputs_.resize(static_cast<size_t>(x.rows * x.cols));
+    }
+    const int64_t tile_rows = kernels_.tile_rows;
+    ForRows(CeilDiv(x.rows, tile_rows), x.cols * tile_rows, [&](int64_t tile) {
+      kernels_.pack_inputs(x.data, x.stride, x.rows, x.cols, tile, packed_inputs_.data());
+    });
+    return packed_inputs_.data();
+  }
+
   // Tasks of at most kMaxQueries queries: rows of one sequence with (a share of) one KV head's queries.
   static std::vector<AttentionTask> CutAttention(const CpuBatch& rows,
                                                  const AttentionOptions& options,
@@ -176,6 +206,7 @@ class SimdBackend final : public CpuBackend {
   }
 
   const Kernels& kernels_;
+  std::vector<float> packed_inputs_;
   std::vector<std::shared_ptr<float>> scratch_;  // by thread
   int64_t scratch_elements_ = 0;
 };

@@ -24,41 +24,57 @@ using DF = hn::CappedTag<float, 16>;
 using VF = hn::Vec<DF>;
 using DU = hn::RebindToUnsigned<DF>;
 using DI = hn::RebindToSigned<DF>;
-using DU16 = hn::Rebind<uint16_t, DF>;
 using DF16 = hn::Rebind<hwy::float16_t, DF>;
 inline constexpr int64_t kLanes = static_cast<int64_t>(hn::MaxLanes(DF()));
 
-// How each stored type is read: Lanes() elements from an address, widened exactly.
+// How the elements of a PackedWeight's panel are read, widened exactly: the 2 kLanes outputs of one input.
 struct ReadF32 {
   using T = float;
-  static HWY_INLINE VF Load(const T* from) { return hn::LoadU(DF(), from); }
+  static HWY_INLINE void Load(const T* from, VF* low, VF* high) {
+    *low = hn::LoadU(DF(), from);
+    *high = hn::LoadU(DF(), from + kLanes);
+  }
 };
 struct ReadBF16 {
   using T = uint16_t;
-  static HWY_INLINE VF Load(const T* from) {
-    const auto bits = hn::PromoteTo(DU(), hn::LoadU(DU16(), from));
-    return hn::BitCast(DF(), hn::ShiftLeft<16>(bits));
+  static HWY_INLINE void Load(const T* from, VF* low, VF* high) {
+    const auto pairs = hn::LoadU(DU(), reinterpret_cast<const uint32_t*>(from));
+    *low = hn::BitCast(DF(), hn::ShiftLeft<16>(pairs));
+    *high = hn::BitCast(DF(), hn::And(pairs, hn::Set(DU(), 0xffff0000u)));
   }
 };
 struct ReadF16 {
   using T = uint16_t;
-  static HWY_INLINE VF Load(const T* from) {
-    return hn::PromoteTo(DF(), hn::LoadU(DF16(), reinterpret_cast<const hwy::float16_t*>(from)));
+  static HWY_INLINE void Load(const T* from, VF* low, VF* high) {
+    const auto* halves = reinterpret_cast<const hwy::float16_t*>(from);
+    *low = hn::PromoteTo(DF(), hn::LoadU(DF16(), halves));
+    *high = hn::PromoteTo(DF(), hn::LoadU(DF16(), halves + kLanes));
   }
 };
 
 // The first `count` < kLanes elements, zeros behind them.
-template <class Read>
-HWY_INLINE VF LoadSome(const typename Read::T* from, int64_t count) {
-  HWY_ALIGN typename Read::T padded[kLanes] = {};
+HWY_INLINE VF LoadSome(const float* from, int64_t count) {
+  HWY_ALIGN float padded[kLanes] = {};
   std::memcpy(padded, from, static_cast<size_t>(count) * sizeof(padded[0]));
-  return Read::Load(padded);
+  return hn::Load(DF(), padded);
 }
 
 HWY_INLINE void StoreSome(VF value, float* to, int64_t count) {
   HWY_ALIGN float padded[kLanes];
   hn::Store(value, DF(), padded);
   std::memcpy(to, padded, static_cast<size_t>(count) * sizeof(float));
+}
+
+HWY_INLINE VF LoadUpTo(const float* from, int64_t count) {
+  return count >= kLanes ? hn::LoadU(DF(), from) : LoadSome(from, count);
+}
+
+HWY_INLINE void StoreUpTo(VF value, float* to, int64_t count) {
+  if (count >= kLanes) {
+    hn::StoreU(value, DF(), to);
+  } else {
+    StoreSome(value, to, count);
+  }
 }
 
 // ExpF (common/ieee_math.h), lane by lane, with the same bits.
