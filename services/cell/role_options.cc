@@ -40,7 +40,7 @@ scheduler::SchedulerServerOptions SchedulerOptions(const config::Options& option
                                                    bool has_draft) {
   scheduler::SchedulerServerOptions server;
   scheduler::CoreConfig& core = server.core;
-  const std::string mode = options.Text("speculation");
+  const std::string mode = TextOr(options, "speculation", "");
   const bool serial = mode.empty() ? has_draft : mode == "serial";
   core.speculation = serial ? SpeculationMode::kSerial : SpeculationMode::kOff;
   core.num_speculative_tokens =
@@ -110,6 +110,16 @@ gateway::GatewayServerOptions GatewayOptions(const config::Options& options) {
   }
   server.version = Version();
   return server;
+}
+
+CellOptions CellOptionsFrom(const config::Options& options) {
+  const bool has_draft = options.Has("draft-model");
+  CellOptions cell;
+  cell.scheduler = SchedulerOptions(options, has_draft);
+  cell.verifier = VerifierOptions(options);
+  if (has_draft) cell.draft = DraftOptions(options);
+  cell.gateway = GatewayOptions(options);
+  return cell;
 }
 
 std::string HostPort(const std::string& host, int64_t port) {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <string>
 
+#include "services/cell/cell.h"
 #include "services/config/options.h"
 #include "services/draft/draft_worker.h"
 #include "services/gateway/gateway_server.h"
@@ -18,6 +19,9 @@ scheduler::SchedulerServerOptions SchedulerOptions(const config::Options& option
 verifier::VerifierWorkerOptions VerifierOptions(const config::Options& options);
 draft::DraftWorkerOptions DraftOptions(const config::Options& options);
 gateway::GatewayServerOptions GatewayOptions(const config::Options& options);
+
+// The option structs of a whole cell in one process.
+CellOptions CellOptionsFrom(const config::Options& options);
 
 // The engine of the target (or, with `of_draft`, of the draft), for programs that have one.
 engine::EngineOptions EngineOptions(const config::Options& options, bool of_draft);

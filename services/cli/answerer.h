@@ -29,7 +29,4 @@ class Answerer {
   std::unique_ptr<InferenceClient> client_;
 };
 
-// The option structs of a whole cell.
-cell::CellOptions CellOptionsFrom(const config::Options& options);
-
 }  // namespace mirrorsd::cli

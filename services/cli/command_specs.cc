@@ -41,6 +41,19 @@ constexpr config::CommandSpec kSpecs[] = {
      .notes = "Without a folder it looks at those under models/. Exit code 3 if a folder that was named\n"
               "cannot be served.",
      .positional = "folders"},
+    {.program = config::kBenchRounds,
+     .command_line = "mirrorsd bench rounds",
+     .summary = "Measures speculation against plain decoding, side by side at one cell.",
+     .usage = "--model DIR --draft-model DIR [options] | --compare A --compare B",
+     .notes = "Examples:\n"
+              "  mirrorsd bench rounds --model models/demo-target --draft-model models/demo-draft \\\n"
+              "      --windows 2,4,8 --temperatures 0,1 --json rounds.jsonl --svg plots\n"
+              "  mirrorsd bench rounds --compare monday.jsonl --compare tuesday.jsonl\n\n"
+              "Within each repeat every prompt is asked in every mode in a row, in random seeded order. Figures\n"
+              "are medians over the repeats with 95 % intervals; speeds are paired by repeat. The tokens of\n"
+              "every mode are compared with plain decoding's: a difference ends the run with exit code 1.\n"
+              "So does a run void of meaning, whose paced devices could not keep their time. Ctrl-C ends\n"
+              "early, with the figures of what was measured."},
     {.program = config::kGateway,
      .command_line = "mirrorsd-gateway",
      .summary = "The public gRPC API over a scheduler. Reads a model's text files, no weights.",

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "services/bench/rounds/rounds_command.h"
 #include "services/cell/process_start.h"
 #include "services/cell/role_options.h"
 #include "services/cell/role_programs.h"
@@ -24,6 +25,7 @@ constexpr struct {
     {"serve", config::kServe, RunServe},    {"generate", config::kGenerate, RunGenerate},
     {"chat", config::kChat, RunChat},       {"logits", config::kLogits, RunLogits},
     {"doctor", config::kDoctor, RunDoctor},
+    {"bench rounds", config::kBenchRounds, bench::RunBenchRounds},
 };
 
 bool IsOfGroup(std::string_view name, std::string_view group) {

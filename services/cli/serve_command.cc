@@ -11,7 +11,6 @@
 #include "services/cell/ring_dump.h"
 #include "services/cell/role_options.h"
 #include "services/cell/signals.h"
-#include "services/cli/answerer.h"
 #include "services/cli/commands.h"
 #include "services/cli/serve_report.h"
 #include "services/telemetry/gateway_metrics.h"
@@ -65,7 +64,7 @@ ExitCode RunServe(const config::Options& options) {
   if (!http.ok()) return cell::ReportFailure(kProgram, http.status());
 
   std::optional<cell::ExitOnSignal> loading(std::in_place);
-  cell::CellOptions cell_options = CellOptionsFrom(options);
+  cell::CellOptions cell_options = cell::CellOptionsFrom(options);
   cell_options.gateway.listen_addresses = {cell::HostPort(host, options.Integer("grpc-port"))};
   auto started = cell::Cell::Start(std::move(cell_options), &registry);
   loading.reset();

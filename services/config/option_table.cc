@@ -5,7 +5,7 @@ namespace {
 
 using enum OptionType;
 
-constexpr uint32_t kInProcess = kServe | kGenerate | kChat;  // run every role themselves
+constexpr uint32_t kInProcess = kServe | kGenerate | kChat | kBenchRounds;  // run every role themselves
 constexpr uint32_t kAsking = kGenerate | kChat;
 constexpr uint32_t kServing = kServe | kEveryRole;
 constexpr uint32_t kWorkers = kVerifierWorker | kDraftWorker;
@@ -15,6 +15,7 @@ constexpr std::string_view kRequest = "Request";
 constexpr std::string_view kSampling =
     "Sampling (unset: the model's generation_config.json, then the neutral value)";
 constexpr std::string_view kSpeculation = "Speculation";
+constexpr std::string_view kBench = "Measurement";
 constexpr std::string_view kOutput = "Output";
 constexpr std::string_view kListening = "Listening and dialling";
 constexpr std::string_view kEngine = "Engine";
@@ -46,12 +47,12 @@ constexpr OptionSpec kTable[] = {
     {.name = "system", .group = kRequest, .metavar = "TEXT", .programs = kChat,
      .help = "system message at the front of the conversation"},
     {.name = "max-tokens", .group = kRequest, .metavar = "N", .type = kInteger,
-     .programs = kAsking,
-     .help = "tokens to generate, at least 1 (unset: what the context leaves)"},
+     .programs = kAsking | kBenchRounds,
+     .help = "tokens to generate, at least 1 (unset: what the context leaves; bench: 128)"},
     {.name = "min-tokens", .group = kRequest, .metavar = "N", .type = kInteger,
      .programs = kAsking,
      .help = "tokens before which no end token may come"},
-    {.name = "ignore-eos", .group = kRequest, .type = kFlag, .programs = kAsking,
+    {.name = "ignore-eos", .group = kRequest, .type = kFlag, .programs = kAsking | kBenchRounds,
      .help = "go on past end-of-sequence tokens"},
     {.name = "stop", .group = kRequest, .metavar = "TEXT", .type = kTextList, .programs = kAsking,
      .help = "end before this string; may be repeated"},
@@ -83,18 +84,54 @@ constexpr OptionSpec kTable[] = {
      .help = "per occurrence in the output; -2 to 2"},
     {.name = "logit-bias", .group = kSampling, .metavar = "ID:X,...", .programs = kAsking,
      .help = "added to these tokens' logits; -100 to 100"},
-    {.name = "seed", .group = kSampling, .metavar = "N", .programs = kAsking,
-     .help = "key of the noise, 0 to 2^64-1 (unset: drawn, and told in the answer)"},
+    {.name = "seed", .group = kSampling, .metavar = "N", .programs = kAsking | kBenchRounds,
+     .help = "key of the noise, 0 to 2^64-1 (unset: drawn, and told in the answer; bench: 1)"},
 
     {.name = "speculation", .group = kSpeculation, .metavar = "MODE",
-     .programs = kInProcess | kScheduler,
+     .programs = (kInProcess & ~kBenchRounds) | kScheduler,
      .help = "off or serial (unset: serial where there is a draft model); a request may "
              "override it",
      .choices = "off|serial", .later_choices = "two_cohorts|mirror|auto"},
     {.name = "num-speculative-tokens", .group = kSpeculation, .metavar = "N", .type = kInteger,
-     .programs = kInProcess | kScheduler,
+     .programs = (kInProcess & ~kBenchRounds) | kScheduler,
      .help = "draft tokens that a round verifies, 0 to 64 (unset: 4); a request may override it",
      .min = 0, .max = 64},
+
+    {.name = "modes", .group = kBench, .metavar = "MODE,...", .programs = kBenchRounds,
+     .default_value = "off,serial",
+     .help = "off (plain decoding, always among them) and serial, side by side"},
+    {.name = "windows", .group = kBench, .metavar = "N,...", .programs = kBenchRounds,
+     .default_value = "4", .help = "draft tokens that a round verifies, 1 to 64 each"},
+    {.name = "batches", .group = kBench, .metavar = "N,...", .programs = kBenchRounds,
+     .default_value = "1", .help = "prompts of one category asked at once, 1 to 1024 each"},
+    {.name = "temperatures", .group = kBench, .metavar = "X,...", .programs = kBenchRounds,
+     .default_value = "0", .help = "0 is greedy; 0 to 100 each"},
+    {.name = "prompts", .group = kBench, .metavar = "FILE", .programs = kBenchRounds,
+     .help = "JSONL as Spec-Bench has it: question_id, category, turns; chat categories go through "
+             "the template (unset: held_out_prompts.jsonl in the folder of --model)"},
+    {.name = "categories", .group = kBench, .metavar = "NAME,...", .programs = kBenchRounds,
+     .help = "only prompts of these categories"},
+    {.name = "prompts-per-category", .group = kBench, .metavar = "N", .type = kInteger,
+     .programs = kBenchRounds, .default_value = "0",
+     .help = "only the first N of each category; 0: all", .min = 0, .max = 1e6},
+    {.name = "repeats", .group = kBench, .metavar = "N", .type = kInteger,
+     .programs = kBenchRounds, .default_value = "7",
+     .help = "times that everything is asked; medians and intervals are over these", .min = 1,
+     .max = 1000},
+    {.name = "warm-ups", .group = kBench, .metavar = "N", .type = kInteger,
+     .programs = kBenchRounds, .default_value = "1",
+     .help = "batches of each mode, batch size and temperature asked first and not counted",
+     .min = 0, .max = 1e6},
+    {.name = "label", .group = kBench, .metavar = "TEXT", .programs = kBenchRounds,
+     .help = "what was measured, for the JSON line and the plots (unset: the two folders)"},
+    {.name = "json", .group = kBench, .metavar = "FILE", .programs = kBenchRounds,
+     .help = "append the run as one JSON line"},
+    {.name = "svg", .group = kBench, .metavar = "DIR", .programs = kBenchRounds,
+     .help = "write plots into this folder"},
+    {.name = "compare", .group = kBench, .metavar = "FILE", .type = kTextList,
+     .programs = kBenchRounds,
+     .help = "given twice: measure nothing, compare the last lines of two files of --json by their "
+             "intervals; exit code 1 where they do not agree"},
 
     {.name = "output", .group = kOutput, .metavar = "FORM", .programs = kGenerate,
      .default_value = "text",
@@ -182,7 +219,7 @@ constexpr OptionSpec kTable[] = {
      .programs = kServe | kScheduler, .default_value = "60",
      .help = "longest wait for a place, then the request is refused", .min = 0.001, .max = 1e6},
 
-    {.name = "separate-processes", .group = kLife, .type = kFlag, .programs = kServe,
+    {.name = "separate-processes", .group = kLife, .type = kFlag, .programs = kServe | kBenchRounds,
      .help = "run the roles as child processes, restarted with backoff when they die"},
     {.name = "worker-name", .group = kLife, .metavar = "NAME", .programs = kWorkers,
      .help = "name of this worker in metrics and logs (unset: its role)"},

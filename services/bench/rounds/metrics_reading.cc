@@ -1,0 +1,78 @@
+#include "services/bench/rounds/metrics_reading.h"
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/string_view.h"
+
+namespace mirrorsd::bench {
+namespace {
+
+// The value of label `name` in "a=\"1\",b=\"2\"".
+std::string Label(std::string_view labels, std::string_view name) {
+  const std::string key = std::string(name) + "=\"";
+  const size_t at = labels.find(key);
+  if (at == std::string_view::npos) return "";
+  const size_t begin = at + key.size();
+  return std::string(labels.substr(begin, labels.find('"', begin) - begin));
+}
+
+void Take(std::string_view name, std::string_view labels, double value, MetricsReading* reading) {
+  if (name == "mirrorsd_round_seconds_sum") {
+    reading->phases[Label(labels, "phase")].seconds += value;
+  } else if (name == "mirrorsd_round_seconds_count") {
+    reading->phases[Label(labels, "phase")].count += value;
+  } else if (name == "mirrorsd_verifier_wait_for_draft_seconds_sum") {
+    reading->wait_for_draft.seconds += value;
+  } else if (name == "mirrorsd_verifier_wait_for_draft_seconds_count") {
+    reading->wait_for_draft.count += value;
+  } else if (name == "mirrorsd_fallback_rounds_total") {
+    reading->empty_windows += value;
+  } else if (name == "mirrorsd_paced_steps_total") {
+    reading->paced_steps += value;
+  } else if (name == "mirrorsd_paced_overruns_total") {
+    reading->overruns += value;
+  }
+}
+
+void AddTo(const Total& from, double sign, Total* to) {
+  to->seconds += sign * from.seconds;
+  to->count += sign * from.count;
+}
+
+void Accumulate(const MetricsReading& from, double sign, MetricsReading* to) {
+  for (const auto& [phase, total] : from.phases) AddTo(total, sign, &to->phases[phase]);
+  AddTo(from.wait_for_draft, sign, &to->wait_for_draft);
+  to->empty_windows += sign * from.empty_windows;
+  to->paced_steps += sign * from.paced_steps;
+  to->overruns += sign * from.overruns;
+}
+
+}  // namespace
+
+void MetricsReading::Add(const MetricsReading& other) { Accumulate(other, 1, this); }
+
+MetricsReading MetricsReading::Since(const MetricsReading& earlier) const {
+  MetricsReading difference = *this;
+  Accumulate(earlier, -1, &difference);
+  return difference;
+}
+
+MetricsReading ReadMetrics(std::string_view exposition) {
+  MetricsReading reading;
+  while (!exposition.empty()) {
+    const size_t end = std::min(exposition.find('\n'), exposition.size());
+    const std::string_view line = exposition.substr(0, end);
+    exposition.remove_prefix(std::min(end + 1, exposition.size()));
+    const size_t blank = line.rfind(' ');
+    double value = 0;
+    if (line.empty() || line[0] == '#' || blank == std::string_view::npos ||
+        !absl::SimpleAtod(absl::string_view(line.data() + blank + 1, line.size() - blank - 1), &value)) {
+      continue;
+    }
+    const std::string_view metric = line.substr(0, blank);
+    const size_t brace = std::min(metric.find('{'), metric.size());
+    Take(metric.substr(0, brace), metric.substr(brace), value, &reading);
+  }
+  return reading;
+}
+
+}  // namespace mirrorsd::bench

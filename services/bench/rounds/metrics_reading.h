@@ -1,0 +1,31 @@
+#pragma once
+// What a cell's metrics say about the rounds between two looks: sums and counts of the phases, waits, empty windows,
+// overruns of paced devices. Reads Prometheus text, as /metrics shows it. Pure.
+
+#include <map>
+#include <string>
+#include <string_view>
+
+namespace mirrorsd::bench {
+
+// A histogram's totals, or their difference.
+struct Total {
+  double seconds = 0;
+  double count = 0;
+  double MeanMilliseconds() const { return count > 0 ? 1000 * seconds / count : 0; }
+};
+
+struct MetricsReading {
+  std::map<std::string, Total> phases;  // round_seconds{phase}: "total", "prefix", "suffix", "rollout", ...
+  Total wait_for_draft;                 // verifier_wait_for_draft_seconds
+  double empty_windows = 0;             // fallback_rounds_total{kind="empty"}
+  double paced_steps = 0;               // steps of devices whose time is emulated
+  double overruns = 0;                  // of these, such that took longer than they should
+
+  void Add(const MetricsReading& other);
+  MetricsReading Since(const MetricsReading& earlier) const;
+};
+
+MetricsReading ReadMetrics(std::string_view exposition);
+
+}  // namespace mirrorsd::bench

@@ -1,0 +1,115 @@
+#include "services/bench/rounds/plan.h"
+
+#include <algorithm>
+#include <map>
+#include <random>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/error.h"
+
+namespace mirrorsd::bench {
+namespace {
+
+// std::shuffle's order differs from one library to the next.
+template <typename T>
+void Shuffle(std::mt19937_64* random, std::vector<T>* values) {
+  for (size_t i = values->size(); i > 1; --i) std::swap((*values)[i - 1], (*values)[(*random)() % i]);
+}
+
+}  // namespace
+
+const std::vector<Mode>& Modes() {
+  static const std::vector<Mode>* const modes =
+      new std::vector<Mode>{{"off", /*has_window=*/false}, {"serial", /*has_window=*/true}};
+  return *modes;
+}
+
+std::string Contestant::Name() const { return window > 0 ? absl::StrCat(mode, " ", window) : mode; }
+
+absl::StatusOr<std::vector<Contestant>> MakeContestants(const std::vector<std::string>& modes,
+                                                        const std::vector<int>& windows) {
+  std::vector<Contestant> contestants = {{Modes().front().name, 0}};
+  for (const std::string& name : modes) {
+    const auto mode = std::find_if(Modes().begin(), Modes().end(),
+                                   [&](const Mode& each) { return each.name == name; });
+    if (mode == Modes().end()) {
+      std::string known;
+      for (const Mode& each : Modes()) absl::StrAppend(&known, known.empty() ? "" : " or ", each.name);
+      return InvalidField("--modes", absl::StrCat("'", name, "' is unknown"), known);
+    }
+    for (const int window : mode->has_window ? windows : std::vector<int>{0}) {
+      const Contestant contestant{name, window};
+      if (std::find(contestants.begin(), contestants.end(), contestant) == contestants.end()) {
+        contestants.push_back(contestant);
+      }
+    }
+  }
+  return contestants;
+}
+
+std::vector<Prompt> ChoosePrompts(const RoundsSettings& settings, std::vector<Prompt> prompts) {
+  std::vector<Prompt> chosen;
+  std::map<std::string, int> counts;
+  for (Prompt& prompt : prompts) {
+    const auto& wanted = settings.categories;
+    if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), prompt.category) == wanted.end()) {
+      continue;
+    }
+    const int count = ++counts[prompt.category];
+    if (settings.prompts_per_category > 0 && count > settings.prompts_per_category) continue;
+    chosen.push_back(std::move(prompt));
+  }
+  return chosen;
+}
+
+std::vector<Workload> MakeWorkloads(const RoundsSettings& settings,
+                                    const std::vector<Prompt>& prompts) {
+  std::map<std::string, std::vector<int>> by_category;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    by_category[prompts[i].category].push_back(static_cast<int>(i));
+  }
+  std::vector<Workload> workloads;
+  for (const int batch : settings.batches) {
+    for (const double temperature : settings.temperatures) {
+      for (const auto& [category, indices] : by_category) {
+        const size_t width = static_cast<size_t>(batch);
+        for (size_t first = 0; first < indices.size(); first += width) {
+          Workload workload{batch, temperature, category, {}};
+          std::map<int, int> samples;
+          for (size_t i = 0; i < width; ++i) {
+            const int index = indices[(first + i) % indices.size()];
+            workload.prompts.push_back({index, samples[index]++});
+          }
+          workloads.push_back(std::move(workload));
+        }
+      }
+    }
+  }
+  return workloads;
+}
+
+std::vector<Step> MakeSteps(const RoundsSettings& settings, const std::vector<Workload>& workloads) {
+  std::mt19937_64 random(settings.seed);
+  std::vector<int> contestants(settings.contestants.size());
+  for (size_t i = 0; i < contestants.size(); ++i) contestants[i] = static_cast<int>(i);
+  std::vector<Step> steps;
+  std::map<std::pair<int, double>, int> warmed;
+  for (size_t i = 0; i < workloads.size(); ++i) {
+    if (warmed[{workloads[i].batch, workloads[i].temperature}]++ >= settings.warm_ups) continue;
+    for (const int contestant : contestants) steps.push_back({-1, static_cast<int>(i), contestant});
+  }
+  std::vector<int> order(workloads.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
+  for (int repeat = 0; repeat < settings.repeats; ++repeat) {
+    Shuffle(&random, &order);
+    for (const int workload : order) {
+      Shuffle(&random, &contestants);
+      for (const int contestant : contestants) steps.push_back({repeat, workload, contestant});
+    }
+  }
+  return steps;
+}
+
+}  // namespace mirrorsd::bench

@@ -1,0 +1,187 @@
+#include "services/bench/rounds/rounds_command.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/error.h"
+#include "services/bench/progress.h"
+#include "services/bench/result_line.h"
+#include "services/bench/rounds/plots.h"
+#include "services/bench/rounds/report.h"
+#include "services/cell/signals.h"
+
+namespace mirrorsd::bench {
+namespace {
+
+constexpr char kProgram[] = "mirrorsd bench rounds";
+constexpr int kMaxWindow = 64;
+constexpr int kMaxBatch = 1024;
+
+std::vector<std::string> List(const config::Options& options, std::string_view name) {
+  std::vector<std::string> parts;
+  for (const absl::string_view part : absl::StrSplit(options.Text(name), ',', absl::SkipEmpty())) {
+    parts.emplace_back(part);
+  }
+  return parts;
+}
+
+absl::StatusOr<std::vector<int>> Integers(const config::Options& options, std::string_view name, int low,
+                                          int high) {
+  std::vector<int> values;
+  for (const std::string& part : List(options, name)) {
+    int value = 0;
+    if (!absl::SimpleAtoi(part, &value) || value < low || value > high) {
+      return cell::UsageError(options.Place(name), absl::StrCat("'", part, "' is not a whole number of ",
+                                                                low, " to ", high));
+    }
+    values.push_back(value);
+  }
+  if (values.empty()) return cell::UsageError(options.Place(name), "is empty");
+  return values;
+}
+
+absl::StatusOr<RoundsSettings> SettingsFrom(const config::Options& options) {
+  RoundsSettings settings;
+  auto windows = Integers(options, "windows", 1, kMaxWindow);
+  if (!windows.ok()) return windows.status();
+  auto contestants = MakeContestants(List(options, "modes"), *windows);
+  if (!contestants.ok()) return cell::UsageError(options.Place("modes"), contestants.status().message());
+  settings.contestants = *std::move(contestants);
+  if (settings.contestants.size() > 1 && !options.Has("draft-model")) {
+    return cell::UsageError("--draft-model", "is needed to speculate");
+  }
+  auto batches = Integers(options, "batches", 1, kMaxBatch);
+  if (!batches.ok()) return batches.status();
+  settings.batches = *std::move(batches);
+  settings.temperatures.clear();
+  for (const std::string& part : List(options, "temperatures")) {
+    double value = 0;
+    if (!absl::SimpleAtod(part, &value) || !(value >= 0 && value <= 100)) {
+      return cell::UsageError(options.Place("temperatures"),
+                              absl::StrCat("'", part, "' is not a number of 0 to 100"));
+    }
+    settings.temperatures.push_back(value);
+  }
+  if (settings.temperatures.empty()) return cell::UsageError(options.Place("temperatures"), "is empty");
+  settings.categories = List(options, "categories");
+  settings.prompts_per_category = static_cast<int>(options.Integer("prompts-per-category"));
+  settings.repeats = static_cast<int>(options.Integer("repeats"));
+  settings.warm_ups = static_cast<int>(options.Integer("warm-ups"));
+  settings.ignore_eos = options.Flag("ignore-eos");
+  if (options.Has("max-tokens")) {
+    const int64_t tokens = options.Integer("max-tokens");
+    if (tokens < 2 || tokens > 1'000'000) {
+      return cell::UsageError(options.Place("max-tokens"), "is out of range (limit: 2 to 1000000)");
+    }
+    settings.max_tokens = static_cast<int>(tokens);
+  }
+  if (options.Has("seed") && !absl::SimpleAtoi(options.Text("seed"), &settings.seed)) {
+    return cell::UsageError(options.Place("seed"), "is not a whole number (limit: 0 to 2^64-1)");
+  }
+  return settings;
+}
+
+absl::StatusOr<std::vector<Prompt>> Prompts(const config::Options& options, const RoundsSettings& settings) {
+  std::string path = options.Text("prompts");
+  if (path.empty()) path = options.Text("model") + "/held_out_prompts.jsonl";
+  auto prompts = ReadPromptFile(path);
+  if (!prompts.ok()) return prompts.status();
+  std::vector<Prompt> chosen = ChoosePrompts(settings, *std::move(prompts));
+  if (chosen.empty()) {
+    return cell::UsageError(options.Place("categories"), absl::StrCat("no prompt of ", path, " is of these"));
+  }
+  return chosen;
+}
+
+// The last line of a file of results.
+absl::StatusOr<nlohmann::json> LastLine(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) return MissingFile(path, "cannot be opened");
+  std::string line, last;
+  while (std::getline(file, line)) {
+    if (!line.empty()) last = line;
+  }
+  nlohmann::json json = nlohmann::json::parse(last, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) return BadFile(path, "its last line is not JSON");
+  return json;
+}
+
+cell::ExitCode RunComparison(const std::vector<std::string>& paths) {
+  if (paths.size() != 2) {
+    return cell::ReportFailure(kProgram, cell::UsageError("--compare", "takes two files: --compare A --compare B"));
+  }
+  auto a = LastLine(paths[0]);
+  if (!a.ok()) return cell::ReportFailure(kProgram, a.status());
+  auto b = LastLine(paths[1]);
+  if (!b.ok()) return cell::ReportFailure(kProgram, b.status());
+  const auto comparison = CompareRounds(*a, *b, paths[0], paths[1]);
+  if (!comparison.ok()) return cell::ReportFailure(kProgram, comparison.status());
+  std::fputs(comparison->table.c_str(), stdout);
+  return comparison->agree ? cell::kExitDone : cell::kExitInternal;
+}
+
+absl::StatusOr<RoundsMeasurement> Measure(const config::Options& options, const RoundsSettings& settings,
+                                          const std::vector<Prompt>& prompts) {
+  auto cell = StartMeasuredCell(options);
+  if (!cell.ok()) return cell.status();
+  std::atomic<bool> stop{false};
+  const cell::SignalWatch watch([&](int) {
+    stop.store(true);
+    (*cell)->Stop();
+  });
+  std::optional<Progress> progress;
+  auto measurement = RunRounds(settings, prompts, cell->get(), stop,
+                               [&](int64_t done, int64_t total, const std::string& now) {
+                                 if (!progress.has_value()) progress.emplace("rounds", total);
+                                 progress->Show(done, now);
+                               });
+  return measurement;
+}
+
+absl::Status Tell(const config::Options& options, const RoundsSettings& settings,
+                  const RoundsMeasurement& measurement) {
+  const std::vector<Figure> figures = MakeFigures(settings, measurement);
+  std::fputs(RoundsTable(measurement, figures).c_str(), stdout);
+  if (std::fflush(stdout) != 0) return absl::InternalError("cannot write to standard output");
+  const std::string label =
+      options.Has("label") ? options.Text("label")
+                           : absl::StrCat(options.Text("model"), " and ", options.Text("draft-model"));
+  if (options.Has("json")) {
+    nlohmann::ordered_json line = ResultHead(CommandLine(), label);
+    AddRounds(settings, measurement, figures, &line);
+    if (absl::Status status = AppendLine(options.Text("json"), line); !status.ok()) return status;
+  }
+  if (!options.Has("svg")) return absl::OkStatus();
+  std::error_code error;
+  std::filesystem::create_directories(options.Text("svg"), error);
+  for (const auto& [file, svg] : RoundsPlots(figures, label)) {
+    absl::Status status = WriteTextFile(options.Text("svg") + "/" + file, svg);
+    if (!status.ok()) return status;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+cell::ExitCode RunBenchRounds(const config::Options& options) {
+  if (options.Has("compare")) return RunComparison(options.TextList("compare"));
+  if (!options.Has("model")) return cell::ReportFailure(kProgram, cell::UsageError("--model", "is needed"));
+  const auto settings = SettingsFrom(options);
+  if (!settings.ok()) return cell::ReportFailure(kProgram, settings.status());
+  const auto prompts = Prompts(options, *settings);
+  if (!prompts.ok()) return cell::ReportFailure(kProgram, prompts.status());
+  const auto measurement = Measure(options, *settings, *prompts);
+  if (!measurement.ok()) return cell::ReportFailure(kProgram, measurement.status());
+  if (absl::Status status = Tell(options, *settings, *measurement); !status.ok()) {
+    return cell::ReportFailure(kProgram, status);
+  }
+  if (measurement->interrupted) return cell::kExitInterrupted;
+  return measurement->IsVoid() ? cell::kExitInternal : cell::kExitDone;
+}
+
+}  // namespace mirrorsd::bench
