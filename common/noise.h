@@ -19,6 +19,8 @@ namespace mirrorsd {
 
 // Uses of the generator under one seed; the last word of the counter.
 inline constexpr uint32_t kTokenNoiseStream = 0;
+inline constexpr uint32_t kPacingNoiseStream = 0x70616365;  // jitter of an emulated device
+inline constexpr uint32_t kScriptNoiseStream = 0x73637269;  // what a scripted draft proposes
 
 // One row of noise: which request's, which sample's, which output position's (0: the first generated
 // token, counted from the original prompt's end).

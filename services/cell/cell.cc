@@ -6,8 +6,15 @@
 #include "absl/strings/str_cat.h"
 #include "common/error.h"
 #include "services/runtime/clock.h"
+#include "services/worker/emulation_report.h"
 
 namespace mirrorsd::cell {
+namespace {
+
+constexpr char kVerifier[] = "verifier-worker";
+constexpr char kDraft[] = "draft-worker";
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Cell>> Cell::Start(CellOptions options,
                                                   telemetry::MetricRegistry* metrics) {
@@ -37,6 +44,8 @@ absl::StatusOr<std::unique_ptr<Cell>> Cell::Start(CellOptions options,
     if (!draft.ok()) return draft.status();
     cell->draft_ = *std::move(draft);
   }
+  worker::LogPacingBegin(kVerifier, cell->verifier_->pacer());
+  if (cell->draft_ != nullptr) worker::LogPacingBegin(kDraft, cell->draft_->pacer());
   cell->verifier_->Start();
   if (cell->draft_ != nullptr) cell->draft_->Start();
   return cell;
@@ -47,6 +56,13 @@ Cell::~Cell() {
   if (draft_ != nullptr) draft_->Stop();
   if (verifier_ != nullptr) verifier_->Stop();
   if (scheduler_ != nullptr) scheduler_->Stop();
+  if (verifier_ != nullptr) worker::LogPacingEnd(kVerifier, verifier_->pacer());
+  if (draft_ != nullptr) worker::LogPacingEnd(kDraft, draft_->pacer());
+}
+
+void Cell::ShowPacing(telemetry::MetricRegistry* registry) const {
+  worker::ShowPacing(registry, kVerifier, verifier_->pacer());
+  if (draft_ != nullptr) worker::ShowPacing(registry, kDraft, draft_->pacer());
 }
 
 absl::Status Cell::WorkerFailure() {

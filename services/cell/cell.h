@@ -49,6 +49,9 @@ class Cell {
   const verifier::VerifierWorker& verifier() const { return *verifier_; }
   const draft::DraftWorker* draft() const { return draft_.get(); }
 
+  // What the workers tell of the devices that they emulate, if they do; part of /metrics.
+  void ShowPacing(telemetry::MetricRegistry* registry) const;
+
   // Not ready, no new requests; returns once no request lives or `timeout` has passed.
   void Drain(absl::Duration timeout);
 

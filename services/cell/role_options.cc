@@ -81,6 +81,7 @@ verifier::VerifierWorkerOptions VerifierOptions(const config::Options& options) 
   verifier::VerifierWorkerOptions worker;
   worker.name = TextOr(options, "worker-name", "verifier");
   worker.engine = EngineOptions(options, /*of_draft=*/false);
+  worker.device_profile = TextOr(options, "device-profile", "");
   worker.session.limits.max_sequences =
       IntegerOr(options, "max-num-seqs", worker.session.limits.max_sequences);
   worker.session.limits.max_window = kMaxWindow;
@@ -92,6 +93,7 @@ draft::DraftWorkerOptions DraftOptions(const config::Options& options) {
   draft::DraftWorkerOptions worker;
   worker.name = TextOr(options, "worker-name", "draft");
   worker.engine = EngineOptions(options, /*of_draft=*/true);
+  worker.device_profile = TextOr(options, "draft-device-profile", "");
   worker.session.limits.max_sequences =
       IntegerOr(options, "max-num-seqs", worker.session.limits.max_sequences);
   worker.session.limits.max_window = kMaxWindow;

@@ -15,6 +15,7 @@
 #include "services/cell/signals.h"
 #include "services/telemetry/gateway_metrics.h"
 #include "services/telemetry/log.h"
+#include "services/worker/emulation_report.h"
 
 namespace mirrorsd::cell {
 namespace {
@@ -37,8 +38,10 @@ void WaitToBeStopped(const char* role) {
 }
 
 // A worker's own metrics, read from its progress whenever they are asked for.
+template <typename Worker>
 std::string WorkerMetrics(telemetry::MetricRegistry* registry, const std::string& role,
-                          const workers::SessionProgress& progress) {
+                          const Worker& worker) {
+  const workers::SessionProgress& progress = worker.progress();
   const telemetry::Labels label = {{"role", role}};
   const KvBlocks blocks = progress.blocks();
   const double used = static_cast<double>(blocks.total - blocks.free - blocks.evictable);
@@ -53,6 +56,7 @@ std::string WorkerMetrics(telemetry::MetricRegistry* registry, const std::string
   registry->Counters("worker_steps_total", "Rounds (verifier) or depths (draft) computed.", label)
       .With({})
       .AdvanceTo(static_cast<double>(progress.num_rounds_done()));
+  worker::ShowPacing(registry, role, worker.pacer());
   return registry->Serialize();
 }
 
@@ -75,6 +79,7 @@ ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
                       {"numerics_id", info.numerics_id},
                       {"context_length", info.context_length},
                       {"kv_blocks", info.num_kv_blocks}});
+  worker::LogPacingBegin(role, (*worker)->pacer());
   auto http = StartHttp(options, options.Text("http-address"),
                         {.readiness =
                              [&worker] {
@@ -83,7 +88,7 @@ ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
                              },
                          .metrics =
                              [&worker, &registry, &role] {
-                               return WorkerMetrics(&registry, role, (*worker)->progress());
+                               return WorkerMetrics(&registry, role, **worker);
                              }});
   if (!http.ok()) return ReportFailure("mirrorsd-" + role, http.status());
   (*worker)->Start();
@@ -97,6 +102,7 @@ ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
   (*worker)->WaitUntilOver(DrainTimeout(options));
   if (*http != nullptr) (*http)->Stop();
   (*worker)->Stop();
+  worker::LogPacingEnd(role, (*worker)->pacer());
   return kExitDone;
 }
 

@@ -60,7 +60,10 @@ ExitCode RunServe(const config::Options& options) {
              return now != nullptr ? cell::ReadinessOf(now->gateway())
                                    : http::Readiness{false, "loading models"};
            },
-       .metrics = cell::JoinedMetrics(&registry, {})});
+       .metrics = [&loaded, &registry, joined = cell::JoinedMetrics(&registry, {})] {
+         if (const cell::Cell* const now = loaded.load()) now->ShowPacing(&registry);
+         return joined();
+       }});
   if (!http.ok()) return cell::ReportFailure(kProgram, http.status());
 
   std::optional<cell::ExitOnSignal> loading(std::in_place);

@@ -1,16 +1,25 @@
 #include "services/worker/model_worker.h"
 
 #include "services/text/tokenizer.h"
+#include "workers/pacing/profile_file.h"
 
 namespace mirrorsd::worker {
 
-absl::StatusOr<LoadedModel> LoadModel(const engine::EngineOptions& options) {
+absl::StatusOr<LoadedModel> LoadModel(engine::EngineOptions options,
+                                      const std::string& device_profile) {
+  std::shared_ptr<pacing::DevicePacer> pacer;
+  if (!device_profile.empty()) {
+    absl::StatusOr<pacing::DeviceProfile> profile = pacing::LoadDeviceProfile(device_profile);
+    if (!profile.ok()) return profile.status();
+    pacer = std::make_shared<pacing::DevicePacer>(*std::move(profile));
+    options.step_hook = pacer;
+  }
   absl::StatusOr<std::shared_ptr<const text::Tokenizer>> tokenizer =
       text::Tokenizer::Load(options.model_dir);
   if (!tokenizer.ok()) return tokenizer.status();
   absl::StatusOr<std::unique_ptr<engine::Engine>> engine = engine::Engine::Create(options);
   if (!engine.ok()) return engine.status();
-  return LoadedModel{*std::move(engine), (*tokenizer)->VocabularyFingerprint()};
+  return LoadedModel{*std::move(engine), (*tokenizer)->VocabularyFingerprint(), std::move(pacer)};
 }
 
 }  // namespace mirrorsd::worker

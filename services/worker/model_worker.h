@@ -16,13 +16,15 @@
 #include "services/rpc/worker_host.h"
 #include "services/runtime/clock.h"
 #include "workers/engine/engine.h"
+#include "workers/pacing/device_pacer.h"
 
 namespace mirrorsd::worker {
 
 template <typename SessionOptions>
 struct ModelWorkerOptions {
   std::string name;
-  engine::EngineOptions engine;     // model_dir, backend, threads, KV
+  engine::EngineOptions engine;     // model_dir, backend, threads, KV; its step_hook is filled in
+  std::string device_profile;       // name or file of a device whose step times to emulate; empty: none
   SessionOptions session;           // names, fingerprint and step times are filled in
   rpc::AttachClientOptions attach;  // `channel` says where the scheduler is
   bool measure_step_times = true;
@@ -31,11 +33,13 @@ struct ModelWorkerOptions {
 struct LoadedModel {
   std::unique_ptr<engine::Engine> engine;
   std::string vocabulary_fingerprint;
+  std::shared_ptr<pacing::DevicePacer> pacer;  // the engine's step hook; null: it is not paced
 };
 
-// Loads the model and its tokenizer.json.
-// Errors: those of engine::Engine::Create and text::Tokenizer::Load.
-absl::StatusOr<LoadedModel> LoadModel(const engine::EngineOptions& options);
+// Loads the model, its tokenizer.json and the device profile, if there is one.
+// Errors: those of engine::Engine::Create, text::Tokenizer::Load and pacing::LoadDeviceProfile.
+absl::StatusOr<LoadedModel> LoadModel(engine::EngineOptions options,
+                                      const std::string& device_profile = "");
 
 template <typename Session, typename SessionOptions>
 class ModelWorker {
@@ -45,17 +49,18 @@ class ModelWorker {
   // Loads, which takes its time; Start() then dials.
   // Errors: those of LoadModel.
   static absl::StatusOr<std::unique_ptr<ModelWorker>> Create(Options options) {
-    absl::StatusOr<LoadedModel> model = LoadModel(options.engine);
+    absl::StatusOr<LoadedModel> model = LoadModel(options.engine, options.device_profile);
     if (!model.ok()) return model.status();
-    return CreateWith(std::move(model->engine), model->vocabulary_fingerprint, std::move(options));
+    return CreateWith(std::move(model->engine), model->vocabulary_fingerprint, std::move(options),
+                      std::move(model->pacer));
   }
 
-  // With a model made elsewhere and the fingerprint of its vocabulary.
-  static std::unique_ptr<ModelWorker> CreateWith(std::unique_ptr<engine::Engine> engine,
-                                                 const std::string& vocabulary_fingerprint,
-                                                 Options options) {
-    return std::unique_ptr<ModelWorker>(
-        new ModelWorker(std::move(engine), vocabulary_fingerprint, std::move(options)));
+  // With a model made elsewhere, the fingerprint of its vocabulary and, where it is its step hook, a pacer.
+  static std::unique_ptr<ModelWorker> CreateWith(
+      std::unique_ptr<engine::Engine> engine, const std::string& vocabulary_fingerprint,
+      Options options, std::shared_ptr<pacing::DevicePacer> pacer = nullptr) {
+    return std::unique_ptr<ModelWorker>(new ModelWorker(
+        std::move(engine), vocabulary_fingerprint, std::move(options), std::move(pacer)));
   }
 
   ~ModelWorker() { Stop(); }
@@ -71,15 +76,18 @@ class ModelWorker {
 
   const engine::EngineInfo& engine_info() const { return engine_->info(); }
   const auto& progress() const { return session_->progress(); }
+  // What paces the engine; null where nothing does.
+  const pacing::DevicePacer* pacer() const { return pacer_.get(); }
 
  private:
   ModelWorker(std::unique_ptr<engine::Engine> engine, const std::string& vocabulary_fingerprint,
-              Options options)
-      : engine_(std::move(engine)) {
+              Options options, std::shared_ptr<pacing::DevicePacer> pacer)
+      : pacer_(std::move(pacer)), engine_(std::move(engine)) {
     options.session.vocabulary_fingerprint = vocabulary_fingerprint;
     if (options.session.model_name.empty()) options.session.model_name = engine_->info().model_name;
     session_ = std::make_unique<Session>(engine_.get(), options.session);
     if (options.measure_step_times) session_->set_step_times(session_->MeasureStepTimes());
+    if (pacer_ != nullptr) pacer_->ResetCounts();  // a process's first passes find everything cold
     host_ = std::make_unique<rpc::WorkerHost>(Host(session_.get(), options.name),
                                               std::move(options.attach));
   }
@@ -97,6 +105,7 @@ class ModelWorker {
     };
   }
 
+  std::shared_ptr<pacing::DevicePacer> pacer_;
   std::unique_ptr<engine::Engine> engine_;
   std::unique_ptr<Session> session_;
   std::unique_ptr<rpc::WorkerHost> host_;

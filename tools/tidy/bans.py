@@ -12,7 +12,7 @@ INCLUDE_BANS = (
      r"^(grpc|google/protobuf|mirrorsd/|spdlog|thread$|mutex$|chrono$|condition_variable$|random$"
      r"|iostream$|fstream$|absl/random|absl/time/clock|atomic$)",
      "the scheduler has no protobuf, gRPC, thread, clock, log or randomness"),
-    ("engine-io", ("workers/engine/", "workers/session/", "workers/draft/", "workers/verifier/"), (),
+    ("engine-io", ("workers/",), (),
      r"^(grpc|google/protobuf|mirrorsd/|spdlog|prometheus)", "the engine knows no wire, log or metric"),
     ("engine-blocking", ("workers/engine/",), ("workers/engine/tensor/", "workers/engine/parallel/"),
      r"^(mutex|thread|condition_variable|future|semaphore)$",

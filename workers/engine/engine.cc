@@ -64,6 +64,16 @@ std::string LastComponent(const std::string& path) {
   return slash == std::string::npos ? path : path.substr(slash + 1);
 }
 
+// Committed tokens and rows of each sequence: what a layer's attention reads.
+int64_t NumKvTokens(absl::Span<const SequenceRows> sequences) {
+  int64_t num_tokens = 0;
+  for (const SequenceRows& rows : sequences) {
+    num_tokens += rows.tree != nullptr ? rows.tree->prefix_length : rows.begin;
+    num_tokens += static_cast<int64_t>(rows.token_ids.size());
+  }
+  return num_tokens;
+}
+
 // What model and options say by themselves.
 EngineInfo DescribeModel(const OpenedModel& model, const EngineOptions& options) {
   EngineInfo info;
@@ -124,17 +134,20 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
   if (!pass.ok()) return pass.status();
   info.scratch_bytes = (*pass)->scratch_bytes();
   return std::unique_ptr<Engine>(new Engine(std::move(info), config, std::move(model->source),
-                                            *std::move(backend), *std::move(pass)));
+                                            *std::move(backend), *std::move(pass),
+                                            options.step_hook));
 }
 
 Engine::Engine(EngineInfo info, ModelConfig config, std::unique_ptr<ModelSource> source,
-               std::unique_ptr<Backend> backend, std::unique_ptr<ForwardPass> pass)
+               std::unique_ptr<Backend> backend, std::unique_ptr<ForwardPass> pass,
+               std::shared_ptr<StepHook> step_hook)
     : info_(std::move(info)),
       config_(std::move(config)),
       source_(std::move(source)),
       backend_(std::move(backend)),
       pass_(std::move(pass)),
       blocks_(info_.num_kv_blocks, info_.block_tokens),
+      step_hook_(std::move(step_hook)),
       rows_({info_.max_rows, info_.max_logits_rows, info_.vocabulary_size, info_.context_length,
              info_.num_kv_blocks, info_.block_tokens}) {}
 
@@ -144,6 +157,12 @@ absl::Status Engine::BeginPass(absl::Span<const SequenceRows> sequences) {
   layers_done_ = -1;
   absl::Status gathered = rows_.Gather(sequences);
   if (!gathered.ok()) return gathered;
+  if (step_hook_ != nullptr) {
+    step_hook_->OnPassBegin({.num_rows = static_cast<int32_t>(rows_.token_ids().size()),
+                             .num_logits_rows = static_cast<int32_t>(rows_.logits_rows().size()),
+                             .num_kv_tokens = NumKvTokens(sequences),
+                             .num_layers = info_.num_layers});
+  }
   pass_->Begin(rows_.token_ids(), rows_.view(), rows_.logits_rows());
   layers_done_ = 0;
   return absl::OkStatus();
@@ -154,6 +173,7 @@ void Engine::RunLayers(int32_t begin, int32_t end) {
   CHECK(begin == layers_done_ && begin <= end && end <= info_.num_layers)
       << "[" << begin << ", " << end << ") after " << layers_done_;
   pass_->RunLayers(begin, end);
+  if (step_hook_ != nullptr) step_hook_->OnLayers(begin, end);
   layers_done_ = end;
 }
 
@@ -164,6 +184,7 @@ absl::StatusOr<Logits> Engine::Head() {
     layers_done_ = -1;
     return logits.status();
   }
+  if (step_hook_ != nullptr) step_hook_->OnHead(layers_done_);
   return Logits{logits->data(), static_cast<int32_t>(rows_.logits_rows().size()), info_.vocabulary_size};
 }
 

@@ -26,6 +26,7 @@
 #include "workers/engine/model/loader/model_source.h"
 #include "workers/engine/model/model_config.h"
 #include "workers/engine/pass_rows.h"
+#include "workers/engine/step_hook.h"
 
 namespace mirrorsd::engine {
 
@@ -42,6 +43,7 @@ struct EngineOptions {
   int32_t max_logits_rows = 0;   // rows of one Head(); 0: max_rows
   int32_t max_context_length = 0;  // 0: the model's own
   std::function<void(const LoadProgress&)> on_load_progress;  // from the loading thread
+  std::shared_ptr<StepHook> step_hook;  // told of every step of every pass; null: nobody
 };
 
 struct EngineInfo {
@@ -113,7 +115,8 @@ class Engine {
 
  private:
   Engine(EngineInfo info, ModelConfig config, std::unique_ptr<ModelSource> source,
-         std::unique_ptr<Backend> backend, std::unique_ptr<ForwardPass> pass);
+         std::unique_ptr<Backend> backend, std::unique_ptr<ForwardPass> pass,
+         std::shared_ptr<StepHook> step_hook);
 
   EngineInfo info_;
   ModelConfig config_;
@@ -121,6 +124,7 @@ class Engine {
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<ForwardPass> pass_;    // refers to backend_ and to the weights
   BlockPool blocks_;
+  std::shared_ptr<StepHook> step_hook_;
 
   PassRows rows_;
   int32_t layers_done_ = -1;  // -1: no pass is begun
