@@ -95,10 +95,14 @@ std::vector<Step> MakeSteps(const RoundsSettings& settings, const std::vector<Wo
   std::vector<int> contestants(settings.contestants.size());
   for (size_t i = 0; i < contestants.size(); ++i) contestants[i] = static_cast<int>(i);
   std::vector<Step> steps;
-  std::map<std::pair<int, double>, int> warmed;
-  for (size_t i = 0; i < workloads.size(); ++i) {
-    if (warmed[{workloads[i].batch, workloads[i].temperature}]++ >= settings.warm_ups) continue;
-    for (const int contestant : contestants) steps.push_back({-1, static_cast<int>(i), contestant});
+  for (int pass = 0; pass < settings.warm_ups; ++pass) {
+    std::set<std::pair<int, double>> met;
+    for (size_t i = 0; i < workloads.size(); ++i) {
+      const bool first_of_its_kind = met.insert({workloads[i].batch, workloads[i].temperature}).second;
+      for (const int contestant : contestants) {
+        if (contestant == 0 || first_of_its_kind) steps.push_back({-1, static_cast<int>(i), contestant});
+      }
+    }
   }
   std::vector<int> order(workloads.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);

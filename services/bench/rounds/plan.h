@@ -36,7 +36,7 @@ struct RoundsSettings {
   std::vector<std::string> categories;  // empty: all
   int prompts_per_category = 0;         // 0: all
   int repeats = 7;
-  int warm_ups = 1;  // workloads of each contestant, batch and temperature before anything is counted
+  int warm_ups = 1;  // passes of plain decoding, with one workload of the others, before anything is counted
   int max_tokens = 128;
   bool ignore_eos = false;
   uint64_t seed = 1;  // of the order and of the requests' noise
@@ -65,7 +65,7 @@ std::vector<Workload> MakeWorkloads(const RoundsSettings& settings,
                                     const std::vector<Prompt>& prompts);
 
 struct Step {
-  int repeat = 0;  // -1: a warm-up, which is not counted
+  int repeat = 0;  // -1: a warm-up, which is not counted, but whose tokens are the others' measure
   int workload_index = 0;
   int contestant_index = 0;
 };
