@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "common/error.h"
 
 namespace mirrorsd::bench {
 namespace {
@@ -37,7 +36,7 @@ absl::StatusOr<std::vector<Contestant>> MakeContestants(const std::vector<std::s
     if (mode == Modes().end()) {
       std::string known;
       for (const Mode& each : Modes()) absl::StrAppend(&known, known.empty() ? "" : " or ", each.name);
-      return InvalidField("--modes", absl::StrCat("'", name, "' is unknown"), known);
+      return absl::InvalidArgumentError(absl::StrCat("'", name, "' is unknown (limit: ", known, ")"));
     }
     for (const int window : mode->has_window ? windows : std::vector<int>{0}) {
       const Contestant contestant{name, window};

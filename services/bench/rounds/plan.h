@@ -43,7 +43,7 @@ struct RoundsSettings {
 };
 
 // "off,serial" and "2,4,8" into contestants; plain decoding is always among them.
-// Errors:  UsageError-like INVALID_FIELD for a mode that is not in the table
+// Errors:  INVALID_ARGUMENT for a mode that is not in the table
 absl::StatusOr<std::vector<Contestant>> MakeContestants(const std::vector<std::string>& modes,
                                                         const std::vector<int>& windows);
 

@@ -1,0 +1,53 @@
+#include "services/bench/rounds/metrics_reading.h"
+
+#include "gtest/gtest.h"
+
+namespace mirrorsd::bench {
+namespace {
+
+TEST(MetricsReading, TakesPhasesWaitsAndOverruns) {
+  const MetricsReading reading = ReadMetrics(
+      "# HELP mirrorsd_round_seconds Time of a round.\n"
+      "# TYPE mirrorsd_round_seconds histogram\n"
+      "mirrorsd_round_seconds_count{phase=\"total\",role=\"scheduler\"} 4\n"
+      "mirrorsd_round_seconds_sum{phase=\"total\",role=\"scheduler\"} 0.02\n"
+      "mirrorsd_round_seconds_bucket{phase=\"total\",role=\"scheduler\",le=\"0.01\"} 3\n"
+      "mirrorsd_round_seconds_count{role=\"scheduler\",phase=\"suffix\"} 4\n"
+      "mirrorsd_round_seconds_sum{role=\"scheduler\",phase=\"suffix\"} 1.6e-2\n"
+      "mirrorsd_verifier_wait_for_draft_seconds_count{role=\"scheduler\"} 2\n"
+      "mirrorsd_verifier_wait_for_draft_seconds_sum{role=\"scheduler\"} 0.003\n"
+      "mirrorsd_fallback_rounds_total{kind=\"empty\",role=\"scheduler\"} 5\n"
+      "mirrorsd_paced_steps_total{role=\"verifier-worker\"} 1000\n"
+      "mirrorsd_paced_steps_total{role=\"draft-worker\"} 500\n"
+      "mirrorsd_paced_overruns_total{role=\"draft-worker\"} 2\n"
+      "mirrorsd_other{a=\"b c\"} 7\n"
+      "not a metric at all\n");
+  EXPECT_DOUBLE_EQ(reading.phases.at("total").MeanMilliseconds(), 5);
+  EXPECT_DOUBLE_EQ(reading.phases.at("suffix").MeanMilliseconds(), 4);
+  EXPECT_DOUBLE_EQ(reading.wait_for_draft.MeanMilliseconds(), 1.5);
+  EXPECT_EQ(reading.empty_windows, 5);
+  EXPECT_EQ(reading.paced_steps, 1500);
+  EXPECT_EQ(reading.overruns, 2);
+}
+
+TEST(MetricsReading, DifferencesAndSumsUndoEachOther) {
+  const MetricsReading before = ReadMetrics("mirrorsd_round_seconds_count{phase=\"total\"} 4\n"
+                                            "mirrorsd_round_seconds_sum{phase=\"total\"} 1\n");
+  const MetricsReading after = ReadMetrics("mirrorsd_round_seconds_count{phase=\"total\"} 14\n"
+                                           "mirrorsd_round_seconds_sum{phase=\"total\"} 2\n"
+                                           "mirrorsd_fallback_rounds_total{kind=\"empty\"} 3");
+  MetricsReading delta = after.Since(before);
+  EXPECT_DOUBLE_EQ(delta.phases.at("total").MeanMilliseconds(), 100);
+  EXPECT_EQ(delta.empty_windows, 3);
+  delta.Add(before);
+  EXPECT_EQ(delta.phases.at("total").count, 14);
+  EXPECT_EQ(delta.phases.at("total").seconds, 2);
+}
+
+TEST(MetricsReading, NothingIsZero) {
+  EXPECT_EQ(ReadMetrics("").phases.size(), 0u);
+  EXPECT_EQ(Total().MeanMilliseconds(), 0);
+}
+
+}  // namespace
+}  // namespace mirrorsd::bench
