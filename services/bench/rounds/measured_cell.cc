@@ -147,6 +147,7 @@ class InProcessCell final : public AskedCell {
 
   absl::StatusOr<std::string> Metrics() override {
     Sleep(kSettle);
+    cell_->ShowPacing(&registry_);
     return registry_.Serialize();
   }
 

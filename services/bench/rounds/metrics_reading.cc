@@ -30,6 +30,8 @@ void Take(std::string_view name, std::string_view labels, double value, MetricsR
     reading->paced_steps += value;
   } else if (name == "mirrorsd_paced_overruns_total") {
     reading->overruns += value;
+  } else if (name == "mirrorsd_paced_late_wakes_total") {
+    reading->late_wakes += value;
   }
 }
 
@@ -44,6 +46,7 @@ void Accumulate(const MetricsReading& from, double sign, MetricsReading* to) {
   to->empty_windows += sign * from.empty_windows;
   to->paced_steps += sign * from.paced_steps;
   to->overruns += sign * from.overruns;
+  to->late_wakes += sign * from.late_wakes;
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ struct MetricsReading {
   double empty_windows = 0;             // fallback_rounds_total{kind="empty"}
   double paced_steps = 0;               // steps of devices whose time is emulated
   double overruns = 0;                  // of these, such that took longer than they should
+  double late_wakes = 0;                // of these, such that ended late for want of a core
 
   void Add(const MetricsReading& other);
   MetricsReading Since(const MetricsReading& earlier) const;

@@ -150,8 +150,9 @@ std::string RoundsTable(const RoundsMeasurement& measurement, const std::vector<
                         "processes kept %.2f cores busy.\n",
                         measurement.num_answers_compared, measurement.other_cores);
   if (measurement.paced_steps > 0) {
-    absl::StrAppendFormat(&table, "Paced devices: %.0f of %.0f steps took longer than their profile says.\n",
-                          measurement.overruns, measurement.paced_steps);
+    absl::StrAppendFormat(&table, "Paced devices: of %.0f steps %.0f took longer than their profile says, %.0f ended late for "
+                          "want of a core.\n",
+                          measurement.paced_steps, measurement.overruns, measurement.late_wakes);
   }
   if (measurement.interrupted) table += "INTERRUPTED: figures of what was measured until then.\n";
   if (measurement.IsVoid()) {
@@ -169,6 +170,7 @@ void AddRounds(const RoundsSettings& settings, const RoundsMeasurement& measurem
   if (measurement.paced_steps > 0) {
     (*line)["paced_steps"] = measurement.paced_steps;
     (*line)["overruns"] = measurement.overruns;
+    (*line)["late_wakes"] = measurement.late_wakes;
   }
   if (measurement.interrupted) (*line)["interrupted"] = true;
   if (measurement.IsVoid()) (*line)["void"] = true;

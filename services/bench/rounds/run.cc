@@ -125,6 +125,7 @@ class Run {
     measured.phases.Add(delta);
     result_.paced_steps += delta.paced_steps;
     result_.overruns += delta.overruns;
+    result_.late_wakes += delta.late_wakes;
     return absl::OkStatus();
   }
 

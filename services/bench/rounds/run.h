@@ -55,6 +55,7 @@ struct RoundsMeasurement {
   double other_cores = 0;  // kept busy by other processes meanwhile
   double paced_steps = 0;
   double overruns = 0;
+  double late_wakes = 0;
   int64_t num_answers_compared = 0;  // with plain decoding's, token by token
 
   // A paced run whose devices could not keep their time says nothing.

@@ -20,6 +20,7 @@ TEST(MetricsReading, TakesPhasesWaitsAndOverruns) {
       "mirrorsd_paced_steps_total{role=\"verifier-worker\"} 1000\n"
       "mirrorsd_paced_steps_total{role=\"draft-worker\"} 500\n"
       "mirrorsd_paced_overruns_total{role=\"draft-worker\"} 2\n"
+      "mirrorsd_paced_late_wakes_total{role=\"draft-worker\"} 3\n"
       "mirrorsd_other{a=\"b c\"} 7\n"
       "not a metric at all\n");
   EXPECT_DOUBLE_EQ(reading.phases.at("total").MeanMilliseconds(), 5);
@@ -28,6 +29,7 @@ TEST(MetricsReading, TakesPhasesWaitsAndOverruns) {
   EXPECT_EQ(reading.empty_windows, 5);
   EXPECT_EQ(reading.paced_steps, 1500);
   EXPECT_EQ(reading.overruns, 2);
+  EXPECT_EQ(reading.late_wakes, 3);
 }
 
 TEST(MetricsReading, DifferencesAndSumsUndoEachOther) {
