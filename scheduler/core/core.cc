@@ -222,7 +222,7 @@ std::vector<ConnectionId> Machine::LateDrafts() const {
   return late;
 }
 
-absl::Duration RolloutTimes::Median() const {
+absl::Duration RolloutTimes::MedianPerDepth() const {
   if (num_ == 0) return absl::ZeroDuration();
   std::array<absl::Duration, kNum> times = times_;
   const int64_t num = std::min<int64_t>(num_, kNum);

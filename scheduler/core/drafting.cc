@@ -113,7 +113,11 @@ void Machine::StartRollout(Sequence* sequence, int32_t depth) {
   rollout.tokens.clear();
   rollout.answered = false;
   rollout.awaited = !draft.worker->late;
-  if (rollout.awaited) ++sequence->verifier->cohort.num_awaited;
+  if (rollout.awaited) {
+    Cohort& cohort = sequence->verifier->cohort;
+    ++cohort.num_awaited;
+    cohort.awaited_depth = std::max(cohort.awaited_depth, depth);
+  }
 
   // The draft may drop what it holds beyond the path, so no more counts as acknowledged.
   const int32_t path_offset = std::min(draft.kv_length, sequence->decided_length);
@@ -157,8 +161,8 @@ void Machine::FinishRollout(Sequence* sequence) {
   Observe(ObservationKind::kDraftRollout, duration);
   if (rollout.awaited) draft->num_missed = 0;
   if (Worker* verifier = sequence->verifier) {
-    verifier->cohort.rollout_times.Add(duration);
-    if (draft->late && duration <= DraftWait(*verifier)) MarkLate(draft, false);
+    verifier->cohort.rollout_times.Add(duration, rollout.depth);
+    if (draft->late && duration <= DraftWait(*verifier, rollout.depth)) MarkLate(draft, false);
   }
   StopAwaiting(sequence);
 }

@@ -70,6 +70,7 @@ void CheckCohort(const Worker& worker, const Deadlines& deadlines) {
   for (const auto& [id, sequence] : worker.live) {
     CHECK(sequence->verifier == &worker);
     num_awaited += sequence->draft.rollout.awaited;
+    if (sequence->draft.rollout.awaited) CHECK_GE(cohort.awaited_depth, sequence->draft.rollout.depth);
     num_starting += sequence->stage == Stage::kStarting;
   }
   for (const Sequence* sequence : cohort.prefilling) {

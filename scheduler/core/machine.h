@@ -123,7 +123,7 @@ class Machine {
   // rounds.cc: the loop of one verifier
   void MaybeStartRound(Worker* verifier);
   bool MustWaitForWindows(Worker* verifier);
-  absl::Duration DraftWait(const Worker& verifier) const;
+  absl::Duration DraftWait(const Worker& verifier, int32_t depth) const;
   void CountMissedDeadlines(Worker* verifier, RoundId round_id);
   void StartRound(Worker* verifier);
   void AddDecoding(Worker* verifier, int32_t max_rows, Round* round);

@@ -20,26 +20,26 @@ bool Machine::MustWaitForWindows(Worker* verifier) {
   if (cohort.num_awaited == 0) return false;
   const uint64_t incarnation = verifier->fence.incarnation;
   if (cohort.waiting) return deadlines_.Has(Wait::kDraftWindows, incarnation);
-  const absl::Time until = cohort.free_since + DraftWait(*verifier);
+  const absl::Time until = cohort.free_since + DraftWait(*verifier, cohort.awaited_depth);
   if (until <= now_) return false;
   cohort.waiting = true;
   deadlines_.Set(Wait::kDraftWindows, incarnation, until);
   return true;
 }
 
-// How long a cohort waits for its windows, from the moment the verifier is free.
-absl::Duration Machine::DraftWait(const Worker& verifier) const {
+// How long a cohort waits for its windows, the longest of which has `depth` tokens, from the moment the verifier is free.
+absl::Duration Machine::DraftWait(const Worker& verifier, int32_t depth) const {
   constexpr int kEnoughSamples = 8;
   const Cohort& cohort = verifier.cohort;
-  absl::Duration typical = cohort.rollout_times.Median();
+  absl::Duration typical = std::max(depth, 1) * cohort.rollout_times.MedianPerDepth();
   if (cohort.rollout_times.num() < kEnoughSamples) {
     // What the drafts measured at their start stands in until there are rollouts to go by.
     for (const Sequence* sequence : cohort.decoding) {
       if (!sequence->draft.rollout.awaited) continue;
       const StepTimes& times = sequence->draft.worker->hello.step_times;
-      const absl::Duration depth = absl::Nanoseconds(times.base_ns) +
-                                   (cohort.num_awaited - 1) * absl::Nanoseconds(times.per_row_ns);
-      typical = std::max(typical, sequence->draft.rollout.depth * depth);
+      const absl::Duration step = absl::Nanoseconds(times.base_ns) +
+                                  (cohort.num_awaited - 1) * absl::Nanoseconds(times.per_row_ns);
+      typical = std::max(typical, sequence->draft.rollout.depth * step);
     }
   }
   return std::clamp(2 * typical, config_.min_draft_wait, config_.max_draft_wait);
@@ -70,6 +70,7 @@ void Machine::StartRound(Worker* verifier) {
     Observe(ObservationKind::kVerifierWaitForDraft, now_ - cohort.free_since);
   }
   if (cohort.num_awaited > 0) CountMissedDeadlines(verifier, round.id);
+  cohort.awaited_depth = 0;
 
   const int32_t max_rows = verifier->hello.limits.max_rows;
   MakeRoom(verifier);

@@ -5,6 +5,7 @@
 //   Sequence ── one live request ──────────────▶ Worker (verifier): Lease, Cohort, Round
 //      └────── its tokens, drafting, deadlines ─▶ Worker (draft):    Lease
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <list>
@@ -131,13 +132,16 @@ struct Round {
   absl::flat_hash_map<SequenceId, int32_t> index;
 };
 
-// The durations of the last rollouts, for the wait of a cohort.
+// The durations of the last rollouts by the depth that was asked for, for the wait of a cohort: rollouts of two and of
+// eight tokens share one median.
 class RolloutTimes {
  public:
   static constexpr int kNum = 32;
-  void Add(absl::Duration duration) { times_[num_++ % kNum] = duration; }
+  void Add(absl::Duration duration, int32_t depth) {
+    times_[num_++ % kNum] = duration / std::max(depth, 1);
+  }
   int64_t num() const { return num_; }
-  absl::Duration Median() const;
+  absl::Duration MedianPerDepth() const;
 
  private:
   std::array<absl::Duration, kNum> times_;
@@ -150,6 +154,7 @@ struct Cohort {
   std::list<Sequence*> decoding;    // those longest without a round first
   std::optional<Round> round;       // outstanding at the worker
   int32_t num_awaited = 0;          // rollouts that the next round waits for
+  int32_t awaited_depth = 0;        // the deepest of them, and of those awaited since the last round
   bool waiting = false;             // a kDraftWindows deadline is set
   absl::Time free_since;
   RolloutTimes rollout_times;
