@@ -59,6 +59,12 @@ ExitCode ReportUsage(const std::string& program, const absl::Status& status) {
   return kExitUsage;
 }
 
+ExitCode ReportOptions(const std::string& program, const absl::Status& status) {
+  const auto info = GetErrorInfo(status);
+  const bool of_usage = info.has_value() && info->reason == "INVALID_FIELD";
+  return of_usage ? ReportUsage(program, status) : ReportFailure(program, status);
+}
+
 const char* Version() { return MIRRORSD_VERSION; }
 
 }  // namespace mirrorsd::cell

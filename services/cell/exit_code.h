@@ -27,6 +27,9 @@ ExitCode ExitCodeFor(const absl::Status& status);
 ExitCode ReportFailure(const std::string& program, const absl::Status& status);
 // The same for a status that is a usage error whatever it says, as all of ResolveOptions are.
 ExitCode ReportUsage(const std::string& program, const absl::Status& status);
+// The same for what was looked at behind ResolveOptions: a usage error where an option's value is wrong
+// (INVALID_FIELD), else the failure that it is.
+ExitCode ReportOptions(const std::string& program, const absl::Status& status);
 
 const char* Version();
 

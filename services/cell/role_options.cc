@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/cell/exit_code.h"
+#include "services/cell/models/load_format.h"
 #include "services/runtime/clock.h"
 #include "services/telemetry/log.h"
 
@@ -66,6 +67,10 @@ scheduler::SchedulerServerOptions SchedulerOptions(const config::Options& option
 engine::EngineOptions EngineOptions(const config::Options& options, bool of_draft) {
   engine::EngineOptions engine;
   engine.model_dir = TextOr(options, of_draft ? "draft-model" : "model", "");
+  if (const auto spec = TwinOf(options)) {
+    engine.twin = {*spec, of_draft ? engine::TwinRole::kDraft : engine::TwinRole::kTarget};
+    engine.model_dir = engine::TwinName(*engine.twin);
+  }
   engine.backend = TextOr(options, "backend", engine.backend);
   engine.num_threads = IntegerOr(options, of_draft ? "draft-threads" : "threads", 0);
   engine.block_tokens = IntegerOr(options, "block-size", engine.block_tokens);
@@ -102,8 +107,12 @@ draft::DraftWorkerOptions DraftOptions(const config::Options& options) {
 
 gateway::GatewayServerOptions GatewayOptions(const config::Options& options) {
   gateway::GatewayServerOptions server;
-  server.model_dir = options.Text("model");
+  const engine::EngineOptions target = EngineOptions(options, /*of_draft=*/false);
+  server.model_files = worker::TextOf(target);
   server.served_model_name = TextOr(options, "served-model-name", "");
+  if (target.twin.has_value() && server.served_model_name.empty()) {
+    server.served_model_name = absl::StrCat("twin-", target.twin->spec.name);
+  }
   server.limits.max_concurrent_requests =
       IntegerOr(options, "max-concurrent-requests", server.limits.max_concurrent_requests);
   if (options.Takes("max-stream-buffer-tokens")) {
@@ -115,7 +124,7 @@ gateway::GatewayServerOptions GatewayOptions(const config::Options& options) {
 }
 
 CellOptions CellOptionsFrom(const config::Options& options) {
-  const bool has_draft = options.Has("draft-model");
+  const bool has_draft = HasDraft(options);
   CellOptions cell;
   cell.scheduler = SchedulerOptions(options, has_draft);
   cell.verifier = VerifierOptions(options);

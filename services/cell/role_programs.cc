@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "services/cell/http_listener.h"
+#include "services/cell/models/load_format.h"
 #include "services/cell/ring_dump.h"
 #include "services/cell/role_options.h"
 #include "services/cell/scheduler_report_metrics.h"
@@ -64,7 +65,7 @@ template <typename Worker, typename WorkerOptions>
 ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
                    const std::string& role, const std::string& model_option) {
   if (worker_options.engine.model_dir.empty()) {
-    return ReportFailure("mirrorsd-" + role, UsageError(model_option, "is needed"));
+    return ReportFailure("mirrorsd-" + role, UsageError(model_option, "is needed, or --load-format"));
   }
   telemetry::MetricRegistry registry;
   telemetry::AddBuildInfo(&registry, role, Version());
@@ -110,8 +111,8 @@ ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
 
 ExitCode RunGateway(const config::Options& options) {
   constexpr char kProgram[] = "mirrorsd-gateway";
-  if (options.Text("model").empty()) {
-    return ReportFailure(kProgram, UsageError("--model", "is needed"));
+  if (!HasModel(options)) {
+    return ReportFailure(kProgram, UsageError("--model", "is needed, or --load-format"));
   }
   telemetry::MetricRegistry registry;
   telemetry::AddBuildInfo(&registry, "gateway", Version());
@@ -202,6 +203,9 @@ ExitCode RoleMain(const config::CommandSpec& command, int argc, char** argv,
     return kExitDone;
   }
   InitLoggingFrom(*invocation->options, /*quiet=*/false);
+  if (const absl::Status checked = CheckLoadFormat(*invocation->options); !checked.ok()) {
+    return ReportOptions(program, checked);
+  }
   return run(*invocation->options);
 }
 

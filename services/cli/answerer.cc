@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "services/cell/exit_code.h"
+#include "services/cell/models/load_format.h"
 #include "services/cell/role_options.h"
 #include "services/cell/signals.h"
 
@@ -20,7 +21,9 @@ absl::StatusOr<std::unique_ptr<Answerer>> Answerer::Make(const config::Options& 
     answerer->client_ = InferenceClient::Dial(options.Text("server"));
     return answerer;
   }
-  if (!options.Has("model")) return cell::UsageError("--model", "is needed, or --server");
+  if (!cell::HasModel(options)) {
+    return cell::UsageError("--model", "is needed, or --load-format or --server");
+  }
   cell::ExitOnSignal loading;
   cell::CellOptions cell_options = cell::CellOptionsFrom(options);
   cell_options.gateway.watch_interval = absl::Milliseconds(5);  // one request: it waits for readiness

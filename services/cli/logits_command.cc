@@ -1,6 +1,7 @@
 #include <string>
 #include <vector>
 
+#include "services/cell/models/load_format.h"
 #include "services/cell/role_options.h"
 #include "services/cell/signals.h"
 #include "services/cli/commands.h"
@@ -13,7 +14,8 @@ namespace {
 constexpr char kProgram[] = "mirrorsd logits";
 
 absl::Status WriteLogits(const config::Options& options) {
-  for (const char* needed : {"model", "prompt-ids", "early-exit-layer", "out"}) {
+  if (!cell::HasModel(options)) return cell::UsageError("--model", "is needed, or --load-format");
+  for (const char* needed : {"prompt-ids", "early-exit-layer", "out"}) {
     if (!options.Has(needed)) return cell::UsageError(std::string("--") + needed, "is needed");
   }
   auto ids = ParseTokenIds(options.Text("prompt-ids"), options.Place("prompt-ids"));

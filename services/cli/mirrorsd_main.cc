@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "services/bench/rounds/rounds_command.h"
+#include "services/cell/models/load_format.h"
 #include "services/cell/process_start.h"
 #include "services/cell/role_options.h"
 #include "services/cell/role_programs.h"
@@ -56,6 +57,9 @@ ExitCode Run(const config::CommandSpec& spec, const std::vector<std::string>& ar
     return cell::kExitDone;
   }
   cell::InitLoggingFrom(*invocation->options, /*quiet=*/spec.program != config::kServe);
+  if (const absl::Status checked = cell::CheckLoadFormat(*invocation->options); !checked.ok()) {
+    return cell::ReportOptions(program, checked);
+  }
   return run(*invocation->options);
 }
 

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/cell/http_listener.h"
+#include "services/cell/models/load_format.h"
 #include "services/cell/ring_dump.h"
 #include "services/cell/role_options.h"
 #include "services/cell/signals.h"
@@ -38,14 +39,14 @@ absl::Status WaitToBeStopped(cell::Cell* cell) {
 }  // namespace
 
 ExitCode RunServe(const config::Options& options) {
-  if (!options.Has("model")) {
-    return cell::ReportFailure(kProgram, cell::UsageError("--model", "is needed"));
+  if (!cell::HasModel(options)) {
+    return cell::ReportFailure(kProgram, cell::UsageError("--model", "is needed, or --load-format"));
   }
   if (options.Flag("separate-processes")) return RunServeSeparately(options);
 
   telemetry::MetricRegistry registry;
   for (const char* role : {"gateway", "scheduler", "verifier-worker", "draft-worker"}) {
-    if (role != std::string("draft-worker") || options.Has("draft-model")) {
+    if (role != std::string("draft-worker") || cell::HasDraft(options)) {
       telemetry::AddBuildInfo(&registry, role, cell::Version());
     }
   }

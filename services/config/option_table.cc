@@ -30,6 +30,11 @@ constexpr OptionSpec kTable[] = {
     {.name = "draft-model", .group = kModel, .metavar = "DIR",
      .programs = kInProcess | kDoctor | kDraftWorker,
      .help = "draft model of the same tokenizer; without one, rounds run with empty windows"},
+    {.name = "load-format", .group = kModel, .metavar = "FORMAT",
+     .programs = kInProcess | kLogits | kGateway | kWorkers, .default_value = "auto",
+     .help = "auto: the folders of --model and --draft-model. twin:SHAPE[,key=value...]: instead of them a "
+             "synthetic target and its draft, made in memory (mirrorsd make-twin --help lists shapes "
+             "and keys)"},
     {.name = "served-model-name", .group = kModel, .metavar = "NAME",
      .programs = kServe | kGateway,
      .help = "name that the API shows (unset: the folder's last component)"},

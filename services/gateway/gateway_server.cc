@@ -104,7 +104,7 @@ GatewayServer::GatewayServer(std::unique_ptr<State> state) : state_(std::move(st
 GatewayServer::~GatewayServer() = default;
 
 absl::StatusOr<std::unique_ptr<GatewayServer>> GatewayServer::Start(GatewayServerOptions options) {
-  absl::StatusOr<ModelText> model = LoadModelText(options.model_dir, options.served_model_name);
+  absl::StatusOr<ModelText> model = LoadModelText(options.model_files, options.served_model_name);
   if (!model.ok()) return model.status();
   auto shared = std::make_shared<GatewayState>(*std::move(model), options.limits, options.metrics);
   shared->scheduler = std::make_unique<rpc::SubmitClient>(options.scheduler());

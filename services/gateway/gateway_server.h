@@ -13,12 +13,13 @@
 #include "services/gateway/gateway_state.h"
 #include "services/rpc/channel.h"
 #include "services/telemetry/metrics.h"
+#include "services/text/model_file.h"
 
 namespace mirrorsd::gateway {
 
 struct GatewayServerOptions {
   std::vector<std::string> listen_addresses;  // none: reached by InProcessChannel() only
-  std::string model_dir;
+  text::ModelFiles model_files;   // a folder, or the texts of a model without one
   std::string served_model_name;  // empty: the folder's last component
   rpc::ChannelFactory scheduler;
   GatewayLimits limits;

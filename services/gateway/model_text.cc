@@ -9,18 +9,18 @@
 
 namespace mirrorsd::gateway {
 
-absl::StatusOr<ModelText> LoadModelText(const std::string& model_dir,
+absl::StatusOr<ModelText> LoadModelText(const text::ModelFiles& files,
                                         const std::string& served_name) {
   ModelText model;
-  std::filesystem::path path = std::filesystem::path(model_dir).lexically_normal();
+  std::filesystem::path path = std::filesystem::path(files.name()).lexically_normal();
   if (path.filename().empty()) path = path.parent_path();
   model.name = served_name.empty() ? path.filename().string() : served_name;
 
-  auto tokenizer = text::Tokenizer::Load(model_dir);
+  auto tokenizer = text::Tokenizer::Load(files);
   if (!tokenizer.ok()) return tokenizer.status();
   model.tokenizer = *std::move(tokenizer);
 
-  auto chat = text::ChatTemplate::Load(model_dir);
+  auto chat = text::ChatTemplate::Load(files);
   if (chat.ok()) {
     model.chat_template = *std::move(chat);
   } else if (chat.status().code() == absl::StatusCode::kNotFound) {
@@ -29,7 +29,7 @@ absl::StatusOr<ModelText> LoadModelText(const std::string& model_dir,
     return chat.status();
   }
 
-  auto generation = text::LoadGenerationConfig(model_dir);
+  auto generation = text::LoadGenerationConfig(files);
   if (!generation.ok()) return generation.status();
   model.generation = *std::move(generation);
   return model;

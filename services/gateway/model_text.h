@@ -23,7 +23,7 @@ struct ModelText {
 
 // `served_name` may be empty: the folder's last component then.
 // Errors:  those of the files; a missing chat template is none
-absl::StatusOr<ModelText> LoadModelText(const std::string& model_dir,
+absl::StatusOr<ModelText> LoadModelText(const text::ModelFiles& files,
                                         const std::string& served_name);
 
 // The prompt's tokens of a chat: rendered, then encoded without further special tokens.

@@ -144,7 +144,7 @@ absl::StatusOr<ChatTemplate::Handle> ChatTemplate::Compile(const std::string& so
 }
 
 absl::StatusOr<std::shared_ptr<const ChatTemplate>> ChatTemplate::Load(
-    const std::string& model_dir) {
+    const ModelFiles& model) {
   ChatTemplateFiles files;
   for (const auto& [name, content] : std::initializer_list<std::pair<const char*, std::string*>>{
            {"chat_template.jinja", &files.jinja},
@@ -152,20 +152,20 @@ absl::StatusOr<std::shared_ptr<const ChatTemplate>> ChatTemplate::Load(
            {"tokenizer_config.json", &files.tokenizer_config},
            {"special_tokens_map.json", &files.special_tokens_map}}) {
     absl::StatusOr<std::optional<std::string>> read =
-        ReadOptionalModelFile(model_dir, name, kMaxConfigFileBytes);
+        model.ReadOptional(name, kMaxConfigFileBytes);
     if (!read.ok()) return read.status();
     if (read->has_value()) *content = **std::move(read);
   }
-  return Parse(files, model_dir);
+  return Parse(files, model.name());
 }
 
 absl::StatusOr<std::shared_ptr<const ChatTemplate>> ChatTemplate::Parse(
     const ChatTemplateFiles& files, const std::string& model_dir) {
-  const std::string config_path = ModelFilePath(model_dir, "tokenizer_config.json");
+  const std::string config_path = ModelFiles(model_dir).Path("tokenizer_config.json");
   const absl::StatusOr<Json> config = ParseObject(files.tokenizer_config, config_path);
   if (!config.ok()) return config.status();
   const absl::StatusOr<Json> special_tokens_map = ParseObject(
-      files.special_tokens_map, ModelFilePath(model_dir, "special_tokens_map.json"));
+      files.special_tokens_map, ModelFiles(model_dir).Path("special_tokens_map.json"));
   if (!special_tokens_map.ok()) return special_tokens_map.status();
 
   Sources sources;
@@ -173,14 +173,14 @@ absl::StatusOr<std::shared_ptr<const ChatTemplate>> ChatTemplate::Parse(
   if (!found.ok()) return found;
   if (!files.jinja.empty()) {
     sources.default_source = files.jinja;
-    sources.default_path = ModelFilePath(model_dir, "chat_template.jinja");
+    sources.default_path = ModelFiles(model_dir).Path("chat_template.jinja");
   }
   if (!files.tool_use_jinja.empty()) {
     sources.tool_use_source = files.tool_use_jinja;
-    sources.tool_use_path = ModelFilePath(model_dir, "additional_chat_templates/tool_use.jinja");
+    sources.tool_use_path = ModelFiles(model_dir).Path("additional_chat_templates/tool_use.jinja");
   }
   if (sources.default_source.empty() && sources.tool_use_source.empty()) {
-    return MissingFile(ModelFilePath(model_dir, "chat_template.jinja"),
+    return MissingFile(ModelFiles(model_dir).Path("chat_template.jinja"),
                        "not found, and tokenizer_config.json has no chat_template; without one the "
                        "model takes prompts and token ids, but no chat messages");
   }

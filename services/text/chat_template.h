@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "services/text/model_file.h"
 
 extern "C" struct MirrorsdTextTemplate;
 
@@ -47,7 +48,7 @@ class ChatTemplate {
   // Reads the files of ChatTemplateFiles from a model folder.
   // Errors:  NOT_FOUND if the model has no template (a base model: only its chat is impossible);
   //          a file that is broken, a template that does not compile, each naming its path
-  static absl::StatusOr<std::shared_ptr<const ChatTemplate>> Load(const std::string& model_dir);
+  static absl::StatusOr<std::shared_ptr<const ChatTemplate>> Load(const ModelFiles& files);
 
   // The same from bytes; `model_dir` stands for the folder in messages.
   static absl::StatusOr<std::shared_ptr<const ChatTemplate>> Parse(const ChatTemplateFiles& files,

@@ -130,26 +130,26 @@ absl::StatusOr<GenerationConfig> ParseGenerationConfig(std::string_view json,
   return config;
 }
 
-absl::StatusOr<GenerationConfig> LoadGenerationConfig(const std::string& model_dir) {
+absl::StatusOr<GenerationConfig> LoadGenerationConfig(const ModelFiles& files) {
   GenerationConfig config;
   constexpr char kName[] = "generation_config.json";
   absl::StatusOr<std::optional<std::string>> bytes =
-      ReadOptionalModelFile(model_dir, kName, kMaxConfigFileBytes);
+      files.ReadOptional(kName, kMaxConfigFileBytes);
   if (!bytes.ok()) return bytes.status();
   if (bytes->has_value()) {
     absl::StatusOr<GenerationConfig> parsed =
-        ParseGenerationConfig(**bytes, ModelFilePath(model_dir, kName));
+        ParseGenerationConfig(**bytes, files.Path(kName));
     if (!parsed.ok()) return parsed.status();
     config = *std::move(parsed);
   }
   if (!config.end_token_ids.empty() && config.begin_token_id.has_value()) return config;
 
   absl::StatusOr<std::optional<std::string>> model_bytes =
-      ReadOptionalModelFile(model_dir, "config.json", kMaxConfigFileBytes);
+      files.ReadOptional("config.json", kMaxConfigFileBytes);
   if (!model_bytes.ok()) return model_bytes.status();
   if (!model_bytes->has_value()) return config;
   const absl::StatusOr<GenerationConfig> model =
-      ParseGenerationConfig(**model_bytes, ModelFilePath(model_dir, "config.json"));
+      ParseGenerationConfig(**model_bytes, files.Path("config.json"));
   if (!model.ok()) return model.status();
   if (config.end_token_ids.empty()) config.end_token_ids = model->end_token_ids;
   if (!config.begin_token_id.has_value()) config.begin_token_id = model->begin_token_id;

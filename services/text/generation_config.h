@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/ids.h"
+#include "services/text/model_file.h"
 
 namespace mirrorsd::text {
 
@@ -29,10 +30,10 @@ struct GenerationConfig {
   std::optional<int32_t> max_new_tokens;
 };
 
-// Reads MODEL_DIR/generation_config.json, which may be absent, and MODEL_DIR/config.json for
+// Reads generation_config.json, which may be absent, and config.json for
 // eos_token_id and bos_token_id where the former does not state them.
 // Errors:  a broken file or a value outside its range, naming path, key and range
-absl::StatusOr<GenerationConfig> LoadGenerationConfig(const std::string& model_dir);
+absl::StatusOr<GenerationConfig> LoadGenerationConfig(const ModelFiles& files);
 
 // From the bytes of one of the two files; `name` stands for it in messages.
 absl::StatusOr<GenerationConfig> ParseGenerationConfig(std::string_view json,

@@ -13,20 +13,24 @@
 namespace mirrorsd::text {
 namespace fs = std::filesystem;
 
-std::string ModelFilePath(const std::string& model_dir, const std::string& name) {
-  return (fs::path(model_dir) / name).string();
+std::string ModelFiles::Path(const std::string& file) const {
+  return (fs::path(name_) / file).string();
 }
 
-absl::StatusOr<std::optional<std::string>> ReadOptionalModelFile(const std::string& model_dir,
-                                                                 const std::string& name,
-                                                                 size_t max_bytes) {
-  std::error_code error;
-  if (!fs::is_directory(model_dir, error)) {
-    return MissingFile(model_dir, fs::exists(model_dir, error)
-                                      ? "not a folder; a Hugging Face model folder is expected"
-                                      : "no such model folder");
+absl::StatusOr<std::optional<std::string>> ModelFiles::ReadOptional(const std::string& file_name,
+                                                                    size_t max_bytes) const {
+  if (texts_.has_value()) {
+    const auto found = texts_->find(file_name);
+    if (found == texts_->end()) return std::nullopt;
+    return found->second;
   }
-  const std::string path = ModelFilePath(model_dir, name);
+  std::error_code error;
+  if (!fs::is_directory(name_, error)) {
+    return MissingFile(name_, fs::exists(name_, error)
+                                  ? "not a folder; a Hugging Face model folder is expected"
+                                  : "no such model folder");
+  }
+  const std::string path = Path(file_name);
   const fs::file_status status = fs::status(path, error);
   if (status.type() == fs::file_type::not_found) return std::nullopt;
   if (status.type() != fs::file_type::regular) return BadFile(path, "not a regular file");
@@ -46,14 +50,13 @@ absl::StatusOr<std::optional<std::string>> ReadOptionalModelFile(const std::stri
   return content;
 }
 
-absl::StatusOr<std::string> ReadModelFile(const std::string& model_dir, const std::string& name,
+absl::StatusOr<std::string> ReadModelFile(const ModelFiles& files, const std::string& file,
                                           size_t max_bytes, const std::string& needed_for) {
-  absl::StatusOr<std::optional<std::string>> content =
-      ReadOptionalModelFile(model_dir, name, max_bytes);
+  absl::StatusOr<std::optional<std::string>> content = files.ReadOptional(file, max_bytes);
   if (!content.ok()) return content.status();
   if (!content->has_value()) {
     return MissingFile(
-        ModelFilePath(model_dir, name),
+        files.Path(file),
         absl::StrCat("not found; a Hugging Face model folder needs it ", needed_for));
   }
   return **std::move(content);

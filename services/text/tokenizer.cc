@@ -20,8 +20,8 @@ uint32_t LoadLittleEndian(std::string_view bytes) {
 }
 
 // The string under `key` of a JSON file that may be absent; broken files are others' to report.
-std::string StringIn(const std::string& model_dir, const std::string& file, const char* key) {
-  const auto bytes = ReadOptionalModelFile(model_dir, file, kMaxConfigFileBytes);
+std::string StringIn(const ModelFiles& files, const std::string& file, const char* key) {
+  const auto bytes = files.ReadOptional(file, kMaxConfigFileBytes);
   if (!bytes.ok() || !bytes->has_value()) return "";
   const nlohmann::json json = nlohmann::json::parse(**bytes, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return "";
@@ -29,10 +29,10 @@ std::string StringIn(const std::string& model_dir, const std::string& file, cons
   return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-EncodingRules FindRules(const std::string& model_dir) {
-  if (StringIn(model_dir, "config.json", "model_type") != "qwen2") return EncodingRules::kAsWritten;
+EncodingRules FindRules(const ModelFiles& files) {
+  if (StringIn(files, "config.json", "model_type") != "qwen2") return EncodingRules::kAsWritten;
   const std::string tokenizer_class =
-      StringIn(model_dir, "tokenizer_config.json", "tokenizer_class");
+      StringIn(files, "tokenizer_config.json", "tokenizer_class");
   for (const char* known : {"", "Qwen2Tokenizer", "Qwen2TokenizerFast", "TokenizersBackend",
                             "PreTrainedTokenizerFast"}) {
     if (tokenizer_class == known) return EncodingRules::kQwen2;
@@ -44,12 +44,12 @@ constexpr size_t kRecordHeaderBytes = 9;  // {u32 id, u8 flags, u32 size}
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const std::string& model_dir) {
+absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Load(const ModelFiles& files) {
   absl::StatusOr<std::string> json = ReadModelFile(
-      model_dir, "tokenizer.json", kMaxTokenizerFileBytes,
+      files, "tokenizer.json", kMaxTokenizerFileBytes,
       "to turn text into tokens (tokenizer.model alone is not enough: convert it with transformers)");
   if (!json.ok()) return json.status();
-  return Parse(*json, ModelFilePath(model_dir, "tokenizer.json"), FindRules(model_dir));
+  return Parse(*json, files.Path("tokenizer.json"), FindRules(files));
 }
 
 absl::StatusOr<std::shared_ptr<const Tokenizer>> Tokenizer::Parse(std::string_view tokenizer_json,

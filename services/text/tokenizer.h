@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "common/ids.h"
+#include "services/text/model_file.h"
 
 extern "C" struct MirrorsdTextTokenizer;
 
@@ -33,10 +34,10 @@ enum class EncodingRules : uint8_t { kAsWritten = 0, kQwen2 = 1 };
 
 class Tokenizer {
  public:
-  // Reads MODEL_DIR/tokenizer.json, by kQwen2 rules if config.json says model_type "qwen2" and
+  // Reads tokenizer.json of `files`, by kQwen2 rules if config.json says model_type "qwen2" and
   // tokenizer_config.json names no tokenizer_class of another family.
   // Errors:  no such folder or file, a file that is not a tokenizer, each naming its path
-  static absl::StatusOr<std::shared_ptr<const Tokenizer>> Load(const std::string& model_dir);
+  static absl::StatusOr<std::shared_ptr<const Tokenizer>> Load(const ModelFiles& files);
 
   // The same from the file's bytes; `name` stands for the file in messages.
   static absl::StatusOr<std::shared_ptr<const Tokenizer>> Parse(

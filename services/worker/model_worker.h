@@ -15,6 +15,7 @@
 #include "services/rpc/attach_client.h"
 #include "services/rpc/worker_host.h"
 #include "services/runtime/clock.h"
+#include "services/text/model_file.h"
 #include "workers/engine/engine.h"
 #include "workers/pacing/device_pacer.h"
 
@@ -23,7 +24,7 @@ namespace mirrorsd::worker {
 template <typename SessionOptions>
 struct ModelWorkerOptions {
   std::string name;
-  engine::EngineOptions engine;     // model_dir, backend, threads, KV; its step_hook is filled in
+  engine::EngineOptions engine;     // model_dir or twin, backend, threads, KV; its step_hook is filled in
   std::string device_profile;       // name or file of a device whose step times to emulate; empty: none
   SessionOptions session;           // names, fingerprint and step times are filled in
   rpc::AttachClientOptions attach;  // `channel` says where the scheduler is
@@ -35,6 +36,9 @@ struct LoadedModel {
   std::string vocabulary_fingerprint;
   std::shared_ptr<pacing::DevicePacer> pacer;  // the engine's step hook; null: it is not paced
 };
+
+// The text files of the model that the options mean: its folder's, or those of a twin.
+text::ModelFiles TextOf(const engine::EngineOptions& options);
 
 // Loads the model, its tokenizer.json and the device profile, if there is one.
 // Errors: those of engine::Engine::Create, text::Tokenizer::Load and pacing::LoadDeviceProfile.

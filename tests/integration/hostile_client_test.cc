@@ -60,7 +60,7 @@ class HostileClientTest : public ::testing::Test {
     ASSERT_TRUE(added.ok()) << added;
     auto gateway = gateway::GatewayServer::Start(
         {.listen_addresses = {"127.0.0.1:0"},
-         .model_dir = kModel,
+         .model_files = kModel,
          .scheduler = cell_.InProcess(),
          .limits = {.max_concurrent_requests = kMaxRequests,
                     .max_stream_buffer_tokens = kBufferTokens,

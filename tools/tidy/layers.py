@@ -29,6 +29,7 @@ MAY_INCLUDE = {
     "workers/engine/parallel": BACKEND_H,
     "workers/engine/model": BACKEND_H + ["workers/engine/kv_cache"],
     "workers/engine": ENGINE,
+    "workers/measure": COMMON + ["workers/engine"],
     "workers/pacing": COMMON + ["workers/engine"],
     "workers/session": COMMON + ["workers/engine"],
     "workers/draft": SESSIONS,

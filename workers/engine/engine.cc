@@ -12,6 +12,7 @@
 #include "workers/engine/model/fingerprint.h"
 #include "workers/engine/model/forward_pass.h"
 #include "workers/engine/model/opened_model.h"
+#include "workers/engine/model/twins/twin_source.h"
 #include "workers/engine/model/weights.h"
 
 namespace mirrorsd::engine {
@@ -98,6 +99,10 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& opti
                                                        std::unique_ptr<ModelSource> source) {
   absl::Status checked = CheckOptions(options);
   if (!checked.ok()) return checked;
+  if (source == nullptr && options.twin.has_value()) {
+    source = MakeTwinSource(*options.twin, {.num_threads = options.num_threads,
+                                            .on_progress = options.on_load_progress});
+  }
   if (source == nullptr) source = MakeFolderSource(options.model_dir);
   absl::StatusOr<OpenedModel> model = OpenModel(std::move(source));
   if (!model.ok()) return model.status();

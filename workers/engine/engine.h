@@ -25,6 +25,7 @@
 #include "workers/engine/kv_cache/block_pool.h"
 #include "workers/engine/model/loader/model_source.h"
 #include "workers/engine/model/model_config.h"
+#include "workers/engine/model/twins/twin_spec.h"
 #include "workers/engine/pass_rows.h"
 #include "workers/engine/step_hook.h"
 
@@ -33,7 +34,8 @@ namespace mirrorsd::engine {
 class ForwardPass;  // workers/engine/model/forward_pass.h
 
 struct EngineOptions {
-  std::string model_dir;         // a Hugging Face folder; unused where Create() gets a source
+  std::string model_dir;         // a Hugging Face folder; unused where there is a twin or a source
+  std::optional<TwinModel> twin; // made in memory instead of read
   std::string backend = "cpu";   // a name of backends.cc: "cpu", "naive", ...
   int32_t num_threads = 0;       // of this engine's pool, the caller included; 0: the machine's
   int32_t block_tokens = 16;     // tokens of one KV block; a multiple of 16
@@ -77,7 +79,7 @@ struct Logits {
 
 class Engine {
  public:
-  // Loads the model. `source` overrides options.model_dir (tests, generated models).
+  // Loads the model. `source` overrides options.twin, and that options.model_dir.
   // Errors: BAD_FILE / MISSING_FILE naming file, tensor and limit; INVALID_FIELD for an option;
   //         RESOURCE_EXHAUSTED where KV or scratch memory is not to be had.
   static absl::StatusOr<std::unique_ptr<Engine>> Create(

@@ -13,6 +13,8 @@
 #include "services/bench/result_line.h"
 #include "services/bench/rounds/plots.h"
 #include "services/bench/rounds/report.h"
+#include "services/cell/models/load_format.h"
+#include "services/cell/role_options.h"
 #include "services/cell/signals.h"
 
 namespace mirrorsd::bench {
@@ -52,7 +54,7 @@ absl::StatusOr<RoundsSettings> SettingsFrom(const config::Options& options) {
   auto contestants = MakeContestants(List(options, "modes"), *windows);
   if (!contestants.ok()) return cell::UsageError(options.Place("modes"), contestants.status().message());
   settings.contestants = *std::move(contestants);
-  if (settings.contestants.size() > 1 && !options.Has("draft-model")) {
+  if (settings.contestants.size() > 1 && !cell::HasDraft(options)) {
     return cell::UsageError("--draft-model", "is needed to speculate");
   }
   auto batches = Integers(options, "batches", 1, kMaxBatch);
@@ -88,6 +90,9 @@ absl::StatusOr<RoundsSettings> SettingsFrom(const config::Options& options) {
 
 absl::StatusOr<std::vector<Prompt>> Prompts(const config::Options& options, const RoundsSettings& settings) {
   std::string path = options.Text("prompts");
+  if (path.empty() && !options.Has("model")) {
+    return cell::UsageError("--prompts", "is needed: a twin has no prompts of its own");
+  }
   if (path.empty()) path = options.Text("model") + "/held_out_prompts.jsonl";
   auto prompts = ReadPromptFile(path);
   if (!prompts.ok()) return prompts.status();
@@ -150,7 +155,8 @@ absl::Status Tell(const config::Options& options, const RoundsSettings& settings
   if (std::fflush(stdout) != 0) return absl::InternalError("cannot write to standard output");
   const std::string label =
       options.Has("label") ? options.Text("label")
-                           : absl::StrCat(options.Text("model"), " and ", options.Text("draft-model"));
+                           : absl::StrCat(cell::EngineOptions(options, /*of_draft=*/false).model_dir, " and ",
+                                        cell::EngineOptions(options, /*of_draft=*/true).model_dir);
   if (options.Has("json")) {
     nlohmann::ordered_json line = ResultHead(CommandLine(), label);
     AddRounds(settings, measurement, figures, &line);
@@ -170,7 +176,9 @@ absl::Status Tell(const config::Options& options, const RoundsSettings& settings
 
 cell::ExitCode RunBenchRounds(const config::Options& options) {
   if (options.Has("compare")) return RunComparison(options.TextList("compare"));
-  if (!options.Has("model")) return cell::ReportFailure(kProgram, cell::UsageError("--model", "is needed"));
+  if (!cell::HasModel(options)) {
+    return cell::ReportFailure(kProgram, cell::UsageError("--model", "is needed, or --load-format"));
+  }
   const auto settings = SettingsFrom(options);
   if (!settings.ok()) return cell::ReportFailure(kProgram, settings.status());
   const auto prompts = Prompts(options, *settings);

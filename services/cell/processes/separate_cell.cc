@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "services/cell/models/load_format.h"
 #include "services/cell/processes/reserved_places.h"
 #include "services/cell/role_options.h"
 #include "services/cell/supervisor.h"
@@ -46,7 +47,7 @@ ChildSpec Child(const config::Options& options, const Wiring& wiring, const std:
 }
 
 std::vector<ChildSpec> Children(const config::Options& options, const Wiring& wiring) {
-  const bool has_draft = options.Has("draft-model");
+  const bool has_draft = HasDraft(options);
   const std::string scheduler = wiring.sockets->Socket("scheduler");
   const auto http = [&](const std::string& name) { return wiring.sockets->Socket(name + "-http"); };
   const auto core = SchedulerOptions(options, has_draft).core;

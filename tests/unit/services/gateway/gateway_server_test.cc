@@ -40,7 +40,7 @@ bool Eventually(const Condition& condition) {
 class GatewayServerTest : public ::testing::Test {
  protected:
   explicit GatewayServerTest(GatewayLimits limits = {}) : scheduler_(ReadyCell()) {
-    auto gateway = GatewayServer::Start({.model_dir = kModel,
+    auto gateway = GatewayServer::Start({.model_files = kModel,
                                          .scheduler = [this] { return scheduler_.Channel(); },
                                          .limits = limits,
                                          .watch_interval = absl::Milliseconds(5),
