@@ -115,6 +115,10 @@ function(mirrorsd_fuzzer name)
     target_link_libraries(${name}_corpus PRIVATE mirrorsd_flags ${ARG_DEPS})
     set_target_properties(${name}_corpus PROPERTIES
       RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+    if(NOT TARGET fuzz_corpora)
+      add_custom_target(fuzz_corpora)
+    endif()
+    add_dependencies(fuzz_corpora ${name}_corpus)
     add_test(NAME ${name}_corpus COMMAND ${name}_corpus ${ARG_CORPUS}
              WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${name}_corpus PROPERTIES LABELS fuzz TIMEOUT 120)

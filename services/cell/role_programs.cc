@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "services/cell/http_listener.h"
 #include "services/cell/models/load_format.h"
 #include "services/cell/ring_dump.h"
@@ -61,6 +62,30 @@ std::string WorkerMetrics(telemetry::MetricRegistry* registry, const std::string
   return registry->Serialize();
 }
 
+// Says when the worker is attached and when it is not, with the reason, each once.
+class AttachmentLog {
+ public:
+  explicit AttachmentLog(std::string role) : role_(std::move(role)) {}
+
+  template <typename Worker>
+  void Look(const Worker& worker) {
+    const bool attached = worker.is_attached();
+    const std::string reason = attached ? "" : worker.detached_because();
+    if (attached != attached_ && attached) {
+      telemetry::LogInfo(role_, "attached to the scheduler");
+    } else if (!attached && !reason.empty() && reason != reason_) {
+      telemetry::LogWarning(role_, "not attached to the scheduler; dialling again", {{"reason", reason}});
+    }
+    attached_ = attached;
+    reason_ = reason;
+  }
+
+ private:
+  const std::string role_;
+  bool attached_ = false;
+  std::string reason_;
+};
+
 template <typename Worker, typename WorkerOptions>
 ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
                    const std::string& role, const std::string& model_option) {
@@ -84,8 +109,11 @@ ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
   auto http = StartHttp(options, options.Text("http-address"),
                         {.readiness =
                              [&worker] {
-                               return http::Readiness{(*worker)->is_attached(),
-                                                      "not attached to a scheduler"};
+                               const std::string reason = (*worker)->detached_because();
+                               return http::Readiness{
+                                   (*worker)->is_attached(),
+                                   absl::StrCat("not attached to a scheduler",
+                                                reason.empty() ? "" : ": ", reason)};
                              },
                          .metrics =
                              [&worker, &registry, &role] {
@@ -93,7 +121,9 @@ ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
                              }});
   if (!http.ok()) return ReportFailure("mirrorsd-" + role, http.status());
   (*worker)->Start();
+  AttachmentLog attachment(role);
   while (true) {
+    attachment.Look(**worker);
     const std::optional<absl::Status> over = (*worker)->WaitUntilOver(absl::ZeroDuration());
     if (over.has_value()) return ReportFailure("mirrorsd-" + role, *over);
     if (WaitForSignal(kLookInterval).has_value()) break;

@@ -46,11 +46,15 @@ void ShowStatistics(const v1::GenerateFinal& final) {
 absl::Status Answer(const config::Options& options, const v1::GenerateRequest& request,
                     InferenceClient* client) {
   const bool json = options.Text("output") == "json";
+  std::string request_id;
   std::vector<TokenId> token_ids;
   std::string text;
   bool any_text = false;
   auto final = client->Generate(request, TimeoutOf(options),
                                 [&](const v1::GenerateResponse& response) {
+                                  if (!response.request_id().empty()) {
+                                    request_id = response.request_id();
+                                  }
                                   if (!json) {
                                     std::fwrite(response.text().data(), 1, response.text().size(),
                                                 stdout);
@@ -65,7 +69,7 @@ absl::Status Answer(const config::Options& options, const v1::GenerateRequest& r
   if (!json) {
     if (any_text) std::fputc('\n', stdout);
   } else if (final.ok()) {
-    std::fputs(AnswerJson(token_ids, text, *final).c_str(), stdout);
+    std::fputs(AnswerJson(request_id, token_ids, text, *final).c_str(), stdout);
   }
   if (std::fflush(stdout) != 0) return absl::InternalError("cannot write to standard output");
   if (final.ok() && options.Flag("show-statistics")) ShowStatistics(*final);

@@ -224,12 +224,13 @@ absl::Status FillInput(const config::Options& options, v1::GenerateRequest* requ
   return ParseChat(json, path, request->mutable_chat());
 }
 
-std::string AnswerJson(const std::vector<TokenId>& token_ids, const std::string& text,
-                       const v1::GenerateFinal& final) {
+std::string AnswerJson(const std::string& request_id, const std::vector<TokenId>& token_ids,
+                       const std::string& text, const v1::GenerateFinal& final) {
   const double seconds = final.timing().total_seconds();
   const double first = final.timing().time_to_first_token_seconds();
   const int32_t tokens = final.usage().completion_tokens();
   const nlohmann::ordered_json json = {
+      {"request_id", request_id},
       {"token_ids", token_ids},
       {"text", text},
       {"finish_reason", final.finish_reason()},

@@ -29,7 +29,8 @@ absl::StatusOr<std::vector<TokenId>> ParseTokenIds(std::string_view text,
 absl::Status ParseChat(const std::string& json, const std::string& path, v1::Chat* chat);
 
 // The whole answer of `--output json`, pretty-printed with a newline at the end.
-std::string AnswerJson(const std::vector<TokenId>& token_ids, const std::string& text,
+std::string AnswerJson(const std::string& request_id, const std::vector<TokenId>& token_ids,
+                       const std::string& text,
                        const v1::GenerateFinal& final);
 
 }  // namespace mirrorsd::cli

@@ -84,6 +84,11 @@ bool WorkerHost::OnCommands(const Fence& fence, std::vector<WorkerCommand> comma
   return false;
 }
 
+std::string WorkerHost::detached_because() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return detached_because_;
+}
+
 void WorkerHost::OnDetached(const absl::Status& status) {
   attached_.store(false);
   actor_.PushControl(Detached{status});
@@ -97,6 +102,10 @@ void WorkerHost::Take(Message&& message) {
     if (!session_.has_work()) EndIfDrained();
   } else if (auto* welcomed = std::get_if<Welcomed>(&message)) {
     fence_ = welcomed->fence;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      detached_because_.clear();
+    }
     attached_.store(true);
     num_attachments_.fetch_add(1);
     if (draining_) client_->Send(*fence_, {mirrorsd::Drain{}});
@@ -110,6 +119,10 @@ void WorkerHost::Take(Message&& message) {
 }
 
 void WorkerHost::TakeDetached(const absl::Status& status) {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    detached_because_ = std::string(status.message());
+  }
   fence_.reset();
   attached_.store(false);
   session_.reset();

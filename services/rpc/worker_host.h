@@ -13,6 +13,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <variant>
 #include <vector>
 
@@ -54,6 +55,8 @@ class WorkerHost final : private AttachListener {
   void Stop();
 
   bool is_attached() const { return attached_.load(); }
+  // Why it is not attached; empty while it is, and before the first attempt has ended.
+  std::string detached_because() const;
   uint64_t num_attachments() const { return num_attachments_.load(); }  // Welcomes so far
 
  private:
@@ -91,9 +94,10 @@ class WorkerHost final : private AttachListener {
   std::optional<Fence> fence_;
   bool draining_ = false;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
   std::optional<absl::Status> over_;  // guarded by mutex_
+  std::string detached_because_;      // guarded by mutex_
 };
 
 }  // namespace mirrorsd::rpc

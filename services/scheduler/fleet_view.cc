@@ -1,9 +1,27 @@
 #include "services/scheduler/fleet_view.h"
 
 #include <algorithm>
+#include <initializer_list>
+#include <string>
 #include <variant>
 
+#include "services/telemetry/log.h"
+
 namespace mirrorsd::scheduler {
+namespace {
+
+constexpr char kComponent[] = "scheduler";
+
+const char* RoleName(const Hello& hello) {
+  return hello.role == WorkerRole::kDraft ? "draft" : "verifier";
+}
+
+void LogLoss(const Hello& hello, const std::string& reason) {
+  telemetry::LogWarning(kComponent, "worker lost",
+                        {{"worker", hello.name}, {"role", RoleName(hello)}, {"reason", reason}});
+}
+
+}  // namespace
 
 FleetView::Entry* FleetView::Find(ConnectionId connection) {
   const auto found = workers_.find(connection);
@@ -14,6 +32,13 @@ void FleetView::Watch(const Event& event) {
   if (const auto* attached = std::get_if<WorkerAttached>(&event)) {
     workers_[attached->connection] = {.hello = attached->hello, .blocks = attached->hello.blocks};
   } else if (const auto* detached = std::get_if<WorkerDetached>(&event)) {
+    const Entry* entry = Find(detached->connection);
+    if (entry != nullptr && entry->draining) {
+      telemetry::LogInfo(kComponent, "worker left",
+                         {{"worker", entry->hello.name}, {"role", RoleName(entry->hello)}});
+    } else if (entry != nullptr) {
+      LogLoss(entry->hello, detached->reason);
+    }
     workers_.erase(detached->connection);
   } else if (const auto* reported = std::get_if<WorkerReported>(&event)) {
     if (Entry* entry = Find(reported->connection)) WatchReport(reported->item, entry);
@@ -40,10 +65,23 @@ void FleetView::Watch(const Action& action) {
     Entry* entry = Find(welcome->connection);
     if (entry == nullptr) return;
     entry->welcome = true;
+    telemetry::LogInfo(kComponent, "worker attached",
+                       {{"worker", entry->hello.name},
+                        {"role", RoleName(entry->hello)},
+                        {"model", entry->hello.model_name},
+                        {"numerics_id", entry->hello.numerics_id},
+                        {"kv_blocks", entry->hello.blocks.total}});
     if (entry->hello.role == WorkerRole::kVerifier) target_ = entry->hello;
   } else if (const auto* refuse = std::get_if<RefuseWorker>(&action)) {
+    if (const Entry* entry = Find(refuse->connection)) {
+      telemetry::LogWarning(kComponent, "worker refused",
+                            {{"worker", entry->hello.name},
+                             {"role", RoleName(entry->hello)},
+                             {"reason", refuse->refused.message}});
+    }
     workers_.erase(refuse->connection);
   } else if (const auto* close = std::get_if<CloseWorker>(&action)) {
+    if (const Entry* entry = Find(close->connection)) LogLoss(entry->hello, close->reason);
     workers_.erase(close->connection);
   } else if (const auto* send = std::get_if<SendToWorker>(&action)) {
     Entry* entry = Find(send->connection);

@@ -1,6 +1,6 @@
 #pragma once
-// What the scheduler process remembers of its workers in order to describe them: it watches the same
-// events and actions as the core and decides nothing. One thread (the actor's).
+// What the scheduler process remembers of its workers in order to describe them, and the log of who comes and
+// goes: it watches the same events and actions as the core and decides nothing. One thread (the actor's).
 
 #include <cstdint>
 #include <map>

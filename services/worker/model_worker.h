@@ -77,6 +77,7 @@ class ModelWorker {
   }
   void Stop() { host_->Stop(); }
   bool is_attached() const { return host_->is_attached(); }
+  std::string detached_because() const { return host_->detached_because(); }
 
   const engine::EngineInfo& engine_info() const { return engine_->info(); }
   const auto& progress() const { return session_->progress(); }

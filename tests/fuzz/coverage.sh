@@ -1,49 +1,48 @@
 #!/usr/bin/env bash
-# What the fuzz targets reach of the files that read what comes from outside, by hand: tests/fuzz/coverage.sh
-# Prints file, edges covered, edges, share (edges of the sanitizers' own checks are counted, and no right program
-# takes those: compare between runs, do not aim at 100), over the committed corpora and what runs of run.sh have found.
-#   BUILD=build/asan   the tree that has the targets (cmake --preset asan)
-# Needs llvm-symbolizer of clang 16 (package llvm-16; SYMBOLIZER says where).
+# Lines that the fuzz targets reach of the files that read what comes from outside, by hand: tests/fuzz/coverage.sh
+# Builds the targets once more, with clang's line coverage and without sanitizers, into build/coverage, takes through
+# them the committed corpora and what runs of run.sh have found, and prints lines reached, lines, share, per file.
+#   BUILD=build/asan   the tree whose findings of run.sh are taken, too
+#   ALL=1              every file that was linked, not those alone that parse
+# Needs llvm-profdata and llvm-cov of clang 16 (package llvm-16; LLVM says where).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 build=${BUILD:-build/asan}
-export ASAN_SYMBOLIZER_PATH=${SYMBOLIZER:-/usr/lib/llvm-16/bin/llvm-symbolizer}
-export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
-[ -x "$ASAN_SYMBOLIZER_PATH" ] || {
-  echo "coverage: no $ASAN_SYMBOLIZER_PATH: install llvm-16, or set SYMBOLIZER" >&2
+llvm=${LLVM:-/usr/lib/llvm-16/bin}
+[ -x "$llvm/llvm-cov" ] || {
+  echo "coverage: no $llvm/llvm-cov: install llvm-16, or set LLVM" >&2
   exit 3
 }
-for options in "$build"/fuzz/*.options; do
-  target=$(basename "$options" .options)
-  [ -x "$build/fuzz/$target" ] || continue
-  read -r corpus max_bytes <"$options"
-  "$build/fuzz/$target" -runs=0 -timeout=60 -artifact_prefix="$build/fuzz/" \
-    -print_coverage=1 "$corpus" "$build/fuzz/$target.corpus" 2>&1 |
-    grep -a 'COVERED_FUNC' || echo "coverage: nothing from $target" >&2
-done | python3 -c '
-# A function is taken where some target covers most of it: the targets share libraries.
-import os, re, sys
-best = {}
-for line in sys.stdin:
-    found = re.search(r"edges: (\d+)/(\d+) (.*) (\S+):(\d+)$", line)
-    if not found:
+export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=true
+cmake --preset coverage >/dev/null
+cmake --build --preset coverage >&2
+
+out=build/coverage/profiles
+rm -rf "$out" && mkdir -p "$out"
+objects=()
+for program in build/coverage/fuzz/*_corpus; do
+  target=$(basename "$program" _corpus)
+  corpora=("tests/fuzz/corpus/${target%_fuzz}")
+  found=$build/fuzz/$target.corpus
+  [ -z "$(ls -A "$found" 2>/dev/null)" ] || corpora+=("$found")
+  LLVM_PROFILE_FILE=$out/$target.profraw "$program" "${corpora[@]}" >/dev/null
+  objects+=(-object "$program")
+done
+"$llvm/llvm-profdata" merge -o "$out/all.profdata" "$out"/*.profraw
+"$llvm/llvm-cov" export -summary-only -instr-profile "$out/all.profdata" "${objects[@]}" | ALL=${ALL:-} python3 -c '
+import json, os, sys
+PARSERS = ("workers/engine/model/loader/", "workers/engine/model/families/", "services/wire/", "services/text/",
+           "services/config/", "services/http/", "services/journal/", "workers/pacing/", "workers/scripts/",
+           "services/gateway/request", "services/gateway/chat", "services/bench/prompt")
+root, total = os.getcwd() + "/", [0, 0]
+for item in json.load(sys.stdin)["data"][0]["files"]:
+    path, lines = item["filename"].removeprefix(root), item["summary"]["lines"]
+    if path.startswith(("/", "build/", "tests/")) or not path.endswith(".cc"):
         continue
-    covered, edges, name, path, at = found.groups()
-    path = os.path.normpath(path)
-    for top in ("services/", "workers/", "scheduler/"):
-        if "/" + top in path:
-            path = path[path.rindex("/" + top) + 1:]
-            break
-    else:
-        continue
-    key = (path, name, at)
-    best[key] = max(best.get(key, (0, 0)), (int(covered), int(edges)))
-files = {}
-for (path, name, at), (covered, edges) in best.items():
-    total = files.setdefault(path, [0, 0])
-    total[0] += covered
-    total[1] += edges
-for path, (covered, edges) in sorted(files.items()):
-    if path.endswith(".cc"):
-        print(f"{path:56} {covered:5} {edges:5} {100 * covered // max(edges, 1):4} %")
+    if os.environ["ALL"] or path.startswith(PARSERS):
+        covered, count = lines["covered"], lines["count"]
+        total = [total[0] + covered, total[1] + count]
+        print(f"{path:56} {covered:5} {count:5} {100 * covered // max(count, 1):4} %")
+label = "all of them"
+print(f"{label:56} {total[0]:5} {total[1]:5} {100 * total[0] // max(total[1], 1):4} %")
 '
