@@ -27,7 +27,7 @@ bool Machine::MustWaitForWindows(Worker* verifier) {
   return true;
 }
 
-// How long a cohort waits for its windows, the longest of which has `depth` tokens, from the moment the verifier is free.
+// How long a cohort waits for its windows, the longest of `depth` tokens, from the moment the verifier is free.
 absl::Duration Machine::DraftWait(const Worker& verifier, int32_t depth) const {
   constexpr int kEnoughSamples = 8;
   const Cohort& cohort = verifier.cohort;

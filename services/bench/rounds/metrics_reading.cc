@@ -27,11 +27,11 @@ void Take(std::string_view name, std::string_view labels, double value, MetricsR
   } else if (name == "mirrorsd_fallback_rounds_total") {
     reading->empty_windows += value;
   } else if (name == "mirrorsd_paced_steps_total") {
-    reading->paced_steps += value;
+    reading->paced[Label(labels, "role")].steps += value;
   } else if (name == "mirrorsd_paced_overruns_total") {
-    reading->overruns += value;
+    reading->paced[Label(labels, "role")].overruns += value;
   } else if (name == "mirrorsd_paced_late_wakes_total") {
-    reading->late_wakes += value;
+    reading->paced[Label(labels, "role")].late_wakes += value;
   }
 }
 
@@ -44,9 +44,12 @@ void Accumulate(const MetricsReading& from, double sign, MetricsReading* to) {
   for (const auto& [phase, total] : from.phases) AddTo(total, sign, &to->phases[phase]);
   AddTo(from.wait_for_draft, sign, &to->wait_for_draft);
   to->empty_windows += sign * from.empty_windows;
-  to->paced_steps += sign * from.paced_steps;
-  to->overruns += sign * from.overruns;
-  to->late_wakes += sign * from.late_wakes;
+  for (const auto& [role, steps] : from.paced) {
+    PacedSteps& paced = to->paced[role];
+    paced.steps += sign * steps.steps;
+    paced.overruns += sign * steps.overruns;
+    paced.late_wakes += sign * steps.late_wakes;
+  }
 }
 
 }  // namespace

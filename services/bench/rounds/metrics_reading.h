@@ -15,13 +15,21 @@ struct Total {
   double MeanMilliseconds() const { return count > 0 ? 1000 * seconds / count : 0; }
 };
 
+// A worker whose steps last as long as an emulated device's.
+struct PacedSteps {
+  double steps = 0;
+  double overruns = 0;    // of these, such that took longer than they should
+  double late_wakes = 0;  // of these, such that ended late for want of a core
+
+  // Figures of a run whose devices could not keep their time say nothing.
+  bool IsVoid() const { return overruns > 0.001 * steps; }
+};
+
 struct MetricsReading {
-  std::map<std::string, Total> phases;  // round_seconds{phase}: "total", "prefix", "suffix", "rollout", ...
-  Total wait_for_draft;                 // verifier_wait_for_draft_seconds
-  double empty_windows = 0;             // fallback_rounds_total{kind="empty"}
-  double paced_steps = 0;               // steps of devices whose time is emulated
-  double overruns = 0;                  // of these, such that took longer than they should
-  double late_wakes = 0;                // of these, such that ended late for want of a core
+  std::map<std::string, Total> phases;      // round_seconds{phase}: "total", "prefix", "suffix", "rollout", ...
+  Total wait_for_draft;                     // verifier_wait_for_draft_seconds
+  double empty_windows = 0;                 // fallback_rounds_total{kind="empty"}
+  std::map<std::string, PacedSteps> paced;  // by role
 
   void Add(const MetricsReading& other);
   MetricsReading Since(const MetricsReading& earlier) const;

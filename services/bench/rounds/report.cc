@@ -149,14 +149,15 @@ std::string RoundsTable(const RoundsMeasurement& measurement, const std::vector<
                         "\n%d answers compared with plain decoding's, token by token: all the same. Other "
                         "processes kept %.2f cores busy.\n",
                         measurement.num_answers_compared, measurement.other_cores);
-  if (measurement.paced_steps > 0) {
-    absl::StrAppendFormat(&table, "Paced devices: of %.0f steps %.0f took longer than their profile says, %.0f ended late for "
-                          "want of a core.\n",
-                          measurement.paced_steps, measurement.overruns, measurement.late_wakes);
+  for (const auto& [role, paced] : measurement.paced) {
+    absl::StrAppendFormat(&table,
+                          "Paced %s: of %.0f steps %.0f took longer than the profile says, %.0f ended late for want of "
+                          "a core.\n",
+                          role, paced.steps, paced.overruns, paced.late_wakes);
   }
   if (measurement.interrupted) table += "INTERRUPTED: figures of what was measured until then.\n";
   if (measurement.IsVoid()) {
-    table += "VOID: more than 0.1 % of the paced steps overran; these figures say nothing.\n";
+    table += "VOID: more than 0.1 % of a worker's paced steps overran; these figures say nothing.\n";
   }
   return table;
 }
@@ -167,10 +168,9 @@ void AddRounds(const RoundsSettings& settings, const RoundsMeasurement& measurem
   (*line)["max_tokens"] = settings.max_tokens;
   (*line)["answers_compared_with_plain"] = measurement.num_answers_compared;
   (*line)["other_busy_cores"] = Rounded(measurement.other_cores);
-  if (measurement.paced_steps > 0) {
-    (*line)["paced_steps"] = measurement.paced_steps;
-    (*line)["overruns"] = measurement.overruns;
-    (*line)["late_wakes"] = measurement.late_wakes;
+  for (const auto& [role, paced] : measurement.paced) {
+    (*line)["paced"][role] = {
+        {"steps", paced.steps}, {"overruns", paced.overruns}, {"late_wakes", paced.late_wakes}};
   }
   if (measurement.interrupted) (*line)["interrupted"] = true;
   if (measurement.IsVoid()) (*line)["void"] = true;

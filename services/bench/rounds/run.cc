@@ -123,9 +123,7 @@ class Run {
                                          workload.category}];
     measured.by_repeat[step.repeat].Add(SumsOf(*answers));
     measured.phases.Add(delta);
-    result_.paced_steps += delta.paced_steps;
-    result_.overruns += delta.overruns;
-    result_.late_wakes += delta.late_wakes;
+    counted_.Add(delta);
     return absl::OkStatus();
   }
 
@@ -133,6 +131,7 @@ class Run {
     result_.other_cores = other_cores;
     result_.interrupted = interrupted;
     result_.num_answers_compared = ledger_.num_compared();
+    result_.paced = counted_.paced;
     return std::move(result_);
   }
 
@@ -143,6 +142,7 @@ class Run {
   MeasuredCell* const cell_;
   TokenLedger ledger_;
   MetricsReading last_reading_;
+  MetricsReading counted_;
   RoundsMeasurement result_;
 };
 

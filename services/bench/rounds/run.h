@@ -3,6 +3,7 @@
 // repeat. Every token of every mode is compared with plain decoding's: a difference is a bug of ours, and ends the
 // run. Not a judge of speed: report.h. One thread.
 
+#include <algorithm>
 #include <atomic>
 #include <functional>
 #include <map>
@@ -53,13 +54,13 @@ struct RoundsMeasurement {
   std::map<Place, Measured> places;
   bool interrupted = false;
   double other_cores = 0;  // kept busy by other processes meanwhile
-  double paced_steps = 0;
-  double overruns = 0;
-  double late_wakes = 0;
+  std::map<std::string, PacedSteps> paced;  // by role, of what was counted
   int64_t num_answers_compared = 0;  // with plain decoding's, token by token
 
-  // A paced run whose devices could not keep their time says nothing.
-  bool IsVoid() const { return overruns > 0.001 * paced_steps; }
+  // A paced run one of whose devices could not keep its time says nothing.
+  bool IsVoid() const {
+    return std::any_of(paced.begin(), paced.end(), [](const auto& entry) { return entry.second.IsVoid(); });
+  }
 };
 
 // Tokens by (prompt, temperature, sample), from the first answer on.

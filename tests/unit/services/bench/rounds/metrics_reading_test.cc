@@ -27,9 +27,12 @@ TEST(MetricsReading, TakesPhasesWaitsAndOverruns) {
   EXPECT_DOUBLE_EQ(reading.phases.at("suffix").MeanMilliseconds(), 4);
   EXPECT_DOUBLE_EQ(reading.wait_for_draft.MeanMilliseconds(), 1.5);
   EXPECT_EQ(reading.empty_windows, 5);
-  EXPECT_EQ(reading.paced_steps, 1500);
-  EXPECT_EQ(reading.overruns, 2);
-  EXPECT_EQ(reading.late_wakes, 3);
+  EXPECT_EQ(reading.paced.at("verifier-worker").steps, 1000);
+  EXPECT_EQ(reading.paced.at("verifier-worker").overruns, 0);
+  EXPECT_EQ(reading.paced.at("draft-worker").steps, 500);
+  EXPECT_EQ(reading.paced.at("draft-worker").overruns, 2);
+  EXPECT_EQ(reading.paced.at("draft-worker").late_wakes, 3);
+  EXPECT_TRUE(reading.paced.at("draft-worker").IsVoid());
 }
 
 TEST(MetricsReading, DifferencesAndSumsUndoEachOther) {

@@ -91,10 +91,10 @@ TEST(Report, TableAndJsonSayTheSame) {
 
 TEST(Report, OverrunsAndInterruptionsAreSaidAloud) {
   RoundsMeasurement measurement = TwoSides();
-  measurement.paced_steps = 1000;
-  measurement.overruns = 1;
+  measurement.paced["verifier-worker"] = {.steps = 10000, .overruns = 0};
+  measurement.paced["draft-worker"] = {.steps = 1000, .overruns = 1};
   EXPECT_FALSE(measurement.IsVoid());
-  measurement.overruns = 2;
+  measurement.paced["draft-worker"].overruns = 2;  // of all steps too few to be seen
   measurement.interrupted = true;
   const auto figures = MakeFigures(Settings(), measurement);
   EXPECT_THAT(RoundsTable(measurement, figures), HasSubstr("VOID"));
