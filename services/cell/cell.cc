@@ -45,7 +45,10 @@ absl::StatusOr<std::unique_ptr<Cell>> Cell::Start(CellOptions options,
     cell->draft_ = *std::move(draft);
   }
   worker::LogPacingBegin(kVerifier, cell->verifier_->pacer());
-  if (cell->draft_ != nullptr) worker::LogPacingBegin(kDraft, cell->draft_->pacer());
+  if (cell->draft_ != nullptr) {
+    worker::LogPacingBegin(kDraft, cell->draft_->pacer());
+    worker::LogScriptBegin(kDraft, cell->draft_->session().script());
+  }
   cell->verifier_->Start();
   if (cell->draft_ != nullptr) cell->draft_->Start();
   return cell;
@@ -57,12 +60,17 @@ Cell::~Cell() {
   if (verifier_ != nullptr) verifier_->Stop();
   if (scheduler_ != nullptr) scheduler_->Stop();
   if (verifier_ != nullptr) worker::LogPacingEnd(kVerifier, verifier_->pacer());
-  if (draft_ != nullptr) worker::LogPacingEnd(kDraft, draft_->pacer());
+  if (draft_ != nullptr) {
+    worker::LogPacingEnd(kDraft, draft_->pacer());
+    worker::LogScriptEnd(kDraft, draft_->session().script());
+  }
 }
 
-void Cell::ShowPacing(telemetry::MetricRegistry* registry) const {
+void Cell::ShowEmulation(telemetry::MetricRegistry* registry) const {
   worker::ShowPacing(registry, kVerifier, verifier_->pacer());
-  if (draft_ != nullptr) worker::ShowPacing(registry, kDraft, draft_->pacer());
+  if (draft_ == nullptr) return;
+  worker::ShowPacing(registry, kDraft, draft_->pacer());
+  worker::ShowScript(registry, draft_->session().script());
 }
 
 absl::Status Cell::WorkerFailure() {

@@ -45,12 +45,13 @@ class Cell {
   absl::Status WorkerFailure();
 
   gateway::GatewayServer& gateway() { return *gateway_; }
+  const gateway::GatewayServer& gateway() const { return *gateway_; }
   scheduler::SchedulerServer& scheduler() { return *scheduler_; }
   const verifier::VerifierWorker& verifier() const { return *verifier_; }
   const draft::DraftWorker* draft() const { return draft_.get(); }
 
-  // What the workers tell of the devices that they emulate, if they do; part of /metrics.
-  void ShowPacing(telemetry::MetricRegistry* registry) const;
+  // What the workers tell of devices that they emulate and of scripts that they follow; part of /metrics.
+  void ShowEmulation(telemetry::MetricRegistry* registry) const;
 
   // Not ready, no new requests; returns once no request lives or `timeout` has passed.
   void Drain(absl::Duration timeout);

@@ -99,6 +99,18 @@ draft::DraftWorkerOptions DraftOptions(const config::Options& options) {
   worker.name = TextOr(options, "worker-name", "draft");
   worker.engine = EngineOptions(options, /*of_draft=*/true);
   worker.device_profile = TextOr(options, "draft-device-profile", "");
+  if (const std::string script = TextOr(options, "draft-script", ""); !script.empty()) {
+    scripts::ScriptedDraftOptions scripted{
+        .path = script,
+        .agreement = TextOr(options, "draft-script-agreement", "1"),
+        .seed = static_cast<uint64_t>(IntegerOr(options, "draft-script-seed", 0))};
+    worker.prepare_session = [scripted](const engine::EngineInfo& info,
+                                        workers::DraftSessionOptions* session) {
+      auto loaded = scripts::ScriptedDraft::Load(scripted, info.vocabulary_size);
+      if (loaded.ok()) session->script = *std::move(loaded);
+      return loaded.status();
+    };
+  }
   worker.session.limits.max_sequences =
       IntegerOr(options, "max-num-seqs", worker.session.limits.max_sequences);
   worker.session.limits.max_window = kMaxWindow;

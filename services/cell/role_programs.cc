@@ -39,6 +39,11 @@ void WaitToBeStopped(const char* role) {
   }
 }
 
+const scripts::ScriptedDraft* ScriptOf(const draft::DraftWorker& worker) {
+  return worker.session().script();
+}
+const scripts::ScriptedDraft* ScriptOf(const verifier::VerifierWorker&) { return nullptr; }
+
 // A worker's own metrics, read from its progress whenever they are asked for.
 template <typename Worker>
 std::string WorkerMetrics(telemetry::MetricRegistry* registry, const std::string& role,
@@ -59,6 +64,7 @@ std::string WorkerMetrics(telemetry::MetricRegistry* registry, const std::string
       .With({})
       .AdvanceTo(static_cast<double>(progress.num_rounds_done()));
   worker::ShowPacing(registry, role, worker.pacer());
+  worker::ShowScript(registry, ScriptOf(worker));
   return registry->Serialize();
 }
 
@@ -106,6 +112,7 @@ ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
                       {"context_length", info.context_length},
                       {"kv_blocks", info.num_kv_blocks}});
   worker::LogPacingBegin(role, (*worker)->pacer());
+  worker::LogScriptBegin(role, ScriptOf(**worker));
   auto http = StartHttp(options, options.Text("http-address"),
                         {.readiness =
                              [&worker] {
@@ -134,6 +141,7 @@ ExitCode RunWorker(const config::Options& options, WorkerOptions worker_options,
   if (*http != nullptr) (*http)->Stop();
   (*worker)->Stop();
   worker::LogPacingEnd(role, (*worker)->pacer());
+  worker::LogScriptEnd(role, ScriptOf(**worker));
   return kExitDone;
 }
 

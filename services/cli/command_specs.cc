@@ -54,6 +54,16 @@ constexpr config::CommandSpec kSpecs[] = {
               "every mode are compared with plain decoding's: a difference ends the run with exit code 1.\n"
               "So does a run void of meaning, whose paced devices could not keep their time. Ctrl-C ends\n"
               "early, with the figures of what was measured."},
+    {.program = config::kBenchRecord,
+     .command_line = "mirrorsd bench record",
+     .summary = "Records what a target says to a benchmark's prompts, as a script for a draft.",
+     .usage = "--model DIR --record FILE [options]",
+     .notes = "Examples:\n"
+              "  mirrorsd bench record --model models/demo-target --record said.jsonl\n"
+              "  mirrorsd bench rounds --model models/demo-target --draft-model models/demo-draft \\\n"
+              "      --draft-script said.jsonl --draft-script-agreement 0.8\n\n"
+              "A request of the same prompt and sampling then meets a draft that agrees as often as was set:\n"
+              "temperatures, seed and prompts must be those of the run that is to be measured."},
     {.program = config::kGateway,
      .command_line = "mirrorsd-gateway",
      .summary = "The public gRPC API over a scheduler. Reads a model's text files, no weights.",

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "services/bench/record/record_command.h"
 #include "services/bench/rounds/rounds_command.h"
 #include "services/cell/models/load_format.h"
 #include "services/cell/process_start.h"
@@ -27,6 +28,7 @@ constexpr struct {
     {"chat", config::kChat, RunChat},       {"logits", config::kLogits, RunLogits},
     {"doctor", config::kDoctor, RunDoctor},
     {"bench rounds", config::kBenchRounds, bench::RunBenchRounds},
+    {"bench record", config::kBenchRecord, bench::RunBenchRecord},
 };
 
 bool IsOfGroup(std::string_view name, std::string_view group) {

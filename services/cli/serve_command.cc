@@ -62,7 +62,7 @@ ExitCode RunServe(const config::Options& options) {
                                    : http::Readiness{false, "loading models"};
            },
        .metrics = [&loaded, &registry, joined = cell::JoinedMetrics(&registry, {})] {
-         if (const cell::Cell* const now = loaded.load()) now->ShowPacing(&registry);
+         if (const cell::Cell* const now = loaded.load()) now->ShowEmulation(&registry);
          return joined();
        }});
   if (!http.ok()) return cell::ReportFailure(kProgram, http.status());

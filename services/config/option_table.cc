@@ -5,7 +5,8 @@ namespace {
 
 using enum OptionType;
 
-constexpr uint32_t kInProcess = kServe | kGenerate | kChat | kBenchRounds;  // run every role themselves
+constexpr uint32_t kInProcess = kServe | kGenerate | kChat | kBenchRounds | kBenchRecord;  // run every role themselves
+constexpr uint32_t kBenches = kBenchRounds | kBenchRecord;
 constexpr uint32_t kAsking = kGenerate | kChat;
 constexpr uint32_t kServing = kServe | kEveryRole;
 constexpr uint32_t kWorkers = kVerifierWorker | kDraftWorker;
@@ -52,12 +53,12 @@ constexpr OptionSpec kTable[] = {
     {.name = "system", .group = kRequest, .metavar = "TEXT", .programs = kChat,
      .help = "system message at the front of the conversation"},
     {.name = "max-tokens", .group = kRequest, .metavar = "N", .type = kInteger,
-     .programs = kAsking | kBenchRounds,
+     .programs = kAsking | kBenches,
      .help = "tokens to generate, at least 1 (unset: what the context leaves; bench: 128)"},
     {.name = "min-tokens", .group = kRequest, .metavar = "N", .type = kInteger,
      .programs = kAsking,
      .help = "tokens before which no end token may come"},
-    {.name = "ignore-eos", .group = kRequest, .type = kFlag, .programs = kAsking | kBenchRounds,
+    {.name = "ignore-eos", .group = kRequest, .type = kFlag, .programs = kAsking | kBenches,
      .help = "go on past end-of-sequence tokens"},
     {.name = "stop", .group = kRequest, .metavar = "TEXT", .type = kTextList, .programs = kAsking,
      .help = "end before this string; may be repeated"},
@@ -89,16 +90,16 @@ constexpr OptionSpec kTable[] = {
      .help = "per occurrence in the output; -2 to 2"},
     {.name = "logit-bias", .group = kSampling, .metavar = "ID:X,...", .programs = kAsking,
      .help = "added to these tokens' logits; -100 to 100"},
-    {.name = "seed", .group = kSampling, .metavar = "N", .programs = kAsking | kBenchRounds,
+    {.name = "seed", .group = kSampling, .metavar = "N", .programs = kAsking | kBenches,
      .help = "key of the noise, 0 to 2^64-1 (unset: drawn, and told in the answer; bench: 1)"},
 
     {.name = "speculation", .group = kSpeculation, .metavar = "MODE",
-     .programs = (kInProcess & ~kBenchRounds) | kScheduler,
+     .programs = (kInProcess & ~kBenches) | kScheduler,
      .help = "off or serial (unset: serial where there is a draft model); a request may "
              "override it",
      .choices = "off|serial", .later_choices = "two_cohorts|mirror|auto"},
     {.name = "num-speculative-tokens", .group = kSpeculation, .metavar = "N", .type = kInteger,
-     .programs = (kInProcess & ~kBenchRounds) | kScheduler,
+     .programs = (kInProcess & ~kBenches) | kScheduler,
      .help = "draft tokens that a round verifies, 0 to 64 (unset: 4); a request may override it",
      .min = 0, .max = 64},
 
@@ -109,15 +110,15 @@ constexpr OptionSpec kTable[] = {
      .default_value = "4", .help = "draft tokens that a round verifies, 1 to 64 each"},
     {.name = "batches", .group = kBench, .metavar = "N,...", .programs = kBenchRounds,
      .default_value = "1", .help = "prompts of one category asked at once, 1 to 1024 each"},
-    {.name = "temperatures", .group = kBench, .metavar = "X,...", .programs = kBenchRounds,
+    {.name = "temperatures", .group = kBench, .metavar = "X,...", .programs = kBenches,
      .default_value = "0", .help = "0 is greedy; 0 to 100 each"},
-    {.name = "prompts", .group = kBench, .metavar = "FILE", .programs = kBenchRounds,
+    {.name = "prompts", .group = kBench, .metavar = "FILE", .programs = kBenches,
      .help = "JSONL as Spec-Bench has it: question_id, category, turns; chat categories go through "
              "the template (unset: held_out_prompts.jsonl in the folder of --model)"},
-    {.name = "categories", .group = kBench, .metavar = "NAME,...", .programs = kBenchRounds,
+    {.name = "categories", .group = kBench, .metavar = "NAME,...", .programs = kBenches,
      .help = "only prompts of these categories"},
     {.name = "prompts-per-category", .group = kBench, .metavar = "N", .type = kInteger,
-     .programs = kBenchRounds, .default_value = "0",
+     .programs = kBenches, .default_value = "0",
      .help = "only the first N of each category; 0: all", .min = 0, .max = 1e6},
     {.name = "repeats", .group = kBench, .metavar = "N", .type = kInteger,
      .programs = kBenchRounds, .default_value = "7",
@@ -133,6 +134,8 @@ constexpr OptionSpec kTable[] = {
      .help = "append the run as one JSON line"},
     {.name = "svg", .group = kBench, .metavar = "DIR", .programs = kBenchRounds,
      .help = "write plots into this folder"},
+    {.name = "record", .group = kBench, .metavar = "FILE", .programs = kBenchRecord,
+     .help = "JSONL to write: what the target said, for --draft-script"},
     {.name = "compare", .group = kBench, .metavar = "FILE", .type = kTextList,
      .programs = kBenchRounds,
      .help = "given twice: measure nothing, compare the last lines of two files of --json by their "
@@ -190,6 +193,16 @@ constexpr OptionSpec kTable[] = {
     {.name = "draft-device-profile", .group = kEngine, .metavar = "NAME|FILE",
      .programs = kInProcess | kDraftWorker,
      .help = "the same for the draft model"},
+    {.name = "draft-script", .group = kEngine, .metavar = "FILE",
+     .programs = kInProcess | kDraftWorker,
+     .help = "propose what this recording of the target (bench record) says, not what the draft model, which "
+             "still computes, would; synthetic acceptance for measuring"},
+    {.name = "draft-script-agreement", .group = kEngine, .metavar = "X|KIND=X,...",
+     .programs = kInProcess | kDraftWorker, .default_value = "1",
+     .help = "how often such a proposal equals the recorded token, 0 to 1; for all kinds of text, or for each"},
+    {.name = "draft-script-seed", .group = kEngine, .metavar = "N", .type = kInteger,
+     .programs = kInProcess | kDraftWorker, .default_value = "0",
+     .help = "of the noise that decides where it does not", .min = 0, .max = 2147483647},
     {.name = "max-model-len", .group = kEngine, .metavar = "N", .type = kInteger,
      .programs = kInProcess | kWorkers, .default_value = "0",
      .help = "context length in tokens, prompt and output; 0: the model's own", .min = 0,

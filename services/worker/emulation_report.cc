@@ -43,4 +43,39 @@ void LogPacingEnd(const std::string& role, const pacing::DevicePacer* pacer) {
                      {{"profile", pacer->profile().name}, {"counts", counts.Describe()}});
 }
 
+void ShowScript(telemetry::MetricRegistry* registry, const scripts::ScriptedDraft* script) {
+  if (script == nullptr) return;
+  const scripts::ScriptCounts counts = script->counts();
+  const telemetry::CounterFamily proposals = registry->Counters(
+      "scripted_proposals_total",
+      "Tokens that a draft with a script proposed, by what they were; left, past_end and unscripted are "
+      "the model's own.");
+  const auto show = [&](const char* outcome, int64_t total) {
+    proposals.With({{"outcome", outcome}}).AdvanceTo(static_cast<double>(total));
+  };
+  show("agreed", counts.num_agreed);
+  show("disagreed", counts.num_disagreed);
+  show("left", counts.num_left);
+  show("past_end", counts.num_past_end);
+  show("unscripted", counts.num_unscripted);
+}
+
+void LogScriptBegin(const std::string& role, const scripts::ScriptedDraft* script) {
+  if (script == nullptr) return;
+  telemetry::LogInfo(role, "proposals follow a script: acceptance is synthetic",
+                     {{"target", script->script().model_name()},
+                      {"streams", script->script().num_streams()}});
+}
+
+void LogScriptEnd(const std::string& role, const scripts::ScriptedDraft* script) {
+  if (script == nullptr) return;
+  const scripts::ScriptCounts counts = script->counts();
+  telemetry::LogInfo(role, "what the script gave",
+                     {{"agreed", counts.num_agreed},
+                      {"disagreed", counts.num_disagreed},
+                      {"left", counts.num_left},
+                      {"past_end", counts.num_past_end},
+                      {"unscripted", counts.num_unscripted}});
+}
+
 }  // namespace mirrorsd::worker

@@ -4,6 +4,7 @@
 // object serves one model in one role. Not a program: services/cell has the command line and the signals.
 // Thread rule: the methods from any thread.
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -29,6 +30,8 @@ struct ModelWorkerOptions {
   SessionOptions session;           // names, fingerprint and step times are filled in
   rpc::AttachClientOptions attach;  // `channel` says where the scheduler is
   bool measure_step_times = true;
+  // What the session needs that can be looked at only once the model is there; empty: nothing.
+  std::function<absl::Status(const engine::EngineInfo&, SessionOptions*)> prepare_session;
 };
 
 struct LoadedModel {
@@ -51,10 +54,14 @@ class ModelWorker {
   using Options = ModelWorkerOptions<SessionOptions>;
 
   // Loads, which takes its time; Start() then dials.
-  // Errors: those of LoadModel.
+  // Errors: those of LoadModel and of options.prepare_session.
   static absl::StatusOr<std::unique_ptr<ModelWorker>> Create(Options options) {
     absl::StatusOr<LoadedModel> model = LoadModel(options.engine, options.device_profile);
     if (!model.ok()) return model.status();
+    if (options.prepare_session != nullptr) {
+      absl::Status prepared = options.prepare_session(model->engine->info(), &options.session);
+      if (!prepared.ok()) return prepared;
+    }
     return CreateWith(std::move(model->engine), model->vocabulary_fingerprint, std::move(options),
                       std::move(model->pacer));
   }
@@ -80,6 +87,7 @@ class ModelWorker {
   std::string detached_because() const { return host_->detached_because(); }
 
   const engine::EngineInfo& engine_info() const { return engine_->info(); }
+  const Session& session() const { return *session_; }  // what of it any thread may read
   const auto& progress() const { return session_->progress(); }
   // What paces the engine; null where nothing does.
   const pacing::DevicePacer* pacer() const { return pacer_.get(); }

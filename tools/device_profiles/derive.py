@@ -146,8 +146,8 @@ def derive(name):
             "pass_s": device["pass_text"],
             "embedding_s": "a gather of few rows (assumed)",
             "layer": f"derived: {limits} + {fixed:g} s; {per_layer}",
-            "kv_token_s": f"derived: {kv_bytes} bytes of keys and values a token and layer, 16 bits each, over the same "
-                          "bandwidth",
+            "kv_token_s": f"derived: {kv_bytes} bytes of keys and values a token and layer, 16 bits each, over the "
+                          "same bandwidth",
             "head": "derived: the same limits over the LM head's weights; the exit head costs the same",
             "transfer_in": device["transfer_text"],
             "transfer_out": device["transfer_text"],

@@ -13,6 +13,7 @@
 #include "common/worker_messages.h"
 #include "workers/engine/kv_cache/sequence_cache.h"
 #include "workers/engine/sampling/sampling_state.h"
+#include "workers/scripts/draft_script.h"
 
 namespace mirrorsd::workers {
 
@@ -75,6 +76,8 @@ class DraftSequence {
   RoundId last_round_id = 0;
   int64_t last_used_ns = 0;
   int32_t reported_length = 0;  // acknowledged_length() as last told
+  // The recorded stream of its request, null where there is none; empty: not looked up yet.
+  std::optional<const scripts::DraftScript::Stream*> script_stream;
 
  private:
   void Cut(int32_t length);

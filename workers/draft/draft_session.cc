@@ -44,6 +44,7 @@ class DraftSession::State {
   }
 
   SessionFace& face() { return face_; }
+  const scripts::ScriptedDraft* script() const { return options_.script.get(); }
 
   void Reset() {
     sequences_.clear();
@@ -79,6 +80,8 @@ class DraftSession::State {
   RolloutProgress MakeProgress(const DraftSequence& sequence) const;
   void RunPass(const std::vector<BatchPart>& parts, const Emit& emit);
   void Propose(DraftSequence* sequence, absl::Span<float> row, const Emit& emit);
+  // What the script says instead of `own`, if it says anything. `row` is processed.
+  Candidate Scripted(DraftSequence* sequence, absl::Span<const float> row, Candidate own);
 
   engine::Engine* engine_;
   DraftSessionOptions options_;
@@ -260,6 +263,22 @@ RolloutProgress DraftSession::State::MakeProgress(const DraftSequence& sequence)
   return progress;
 }
 
+Candidate DraftSession::State::Scripted(DraftSequence* sequence, absl::Span<const float> row,
+                                        Candidate own) {
+  const engine::SamplingState& sampling = sequence->sampling();
+  // A scheduler may ask before it has told the whole prompt.
+  if (options_.script == nullptr || sampling.length() < sampling.prompt_length()) return own;
+  const absl::Span<const TokenId> prompt = sampling.tokens().first(sampling.prompt_length());
+  if (!sequence->script_stream.has_value()) {
+    sequence->script_stream = options_.script->Find(prompt, sampling.parameters());
+  }
+  const std::optional<TokenId> token =
+      options_.script->Propose(*sequence->script_stream, sampling.tokens().subspan(prompt.size()),
+                               static_cast<int32_t>(row.size()));
+  if (!token.has_value() || *token == own.token) return own;
+  return {.token = *token, .score = row[*token]};
+}
+
 void DraftSession::State::Propose(DraftSequence* sequence, absl::Span<float> row,
                                   const Emit& emit) {
   const size_t proposed_ids =
@@ -273,7 +292,7 @@ void DraftSession::State::Propose(DraftSequence* sequence, absl::Span<float> row
   RolloutProgress progress = MakeProgress(*sequence);
   ActiveRollout& rollout = *sequence->rollout;
   if (ranked.ok()) {
-    const Candidate best = ranked->front();
+    const Candidate best = Scripted(sequence, row.first(proposed_ids), ranked->front());
     progress.token_ids = {best.token};
     progress.scores = {best.score};
     sequence->AppendGuess(best.token);
@@ -301,6 +320,8 @@ DraftSession::DraftSession(engine::Engine* engine, DraftSessionOptions options)
     : state_(std::make_unique<State>(engine, std::move(options), &progress_)) {}
 
 DraftSession::~DraftSession() = default;
+
+const scripts::ScriptedDraft* DraftSession::script() const { return state_->script(); }
 
 Hello DraftSession::MakeHello(const std::string& name, const std::string& boot_id) const {
   return state_->face().MakeHello(name, boot_id);

@@ -23,6 +23,7 @@
 
 #include "common/worker_messages.h"
 #include "workers/engine/tensor/clock.h"
+#include "workers/scripts/scripted_draft.h"
 #include "workers/session/session_progress.h"
 
 namespace mirrorsd::engine {
@@ -41,6 +42,8 @@ struct DraftSessionOptions {
   int32_t max_proposed_tokens = 0;
   int32_t catch_up_chunk_tokens = 256;  // prefill rows of one Work() step
   int32_t noise_top = 64;               // best processed logits that get noise; DESIGN section 9
+  // If set, proposals follow its recorded streams; all is computed as without it.
+  std::shared_ptr<scripts::ScriptedDraft> script;
   engine::Clock* clock = nullptr;      // outlives the session; null: the host's
 };
 
@@ -79,6 +82,7 @@ class DraftSession {
 
   // Readable from any thread.
   const SessionProgress& progress() const { return progress_; }
+  const scripts::ScriptedDraft* script() const;  // null where there is none
 
  private:
   class State;

@@ -147,9 +147,11 @@ class InProcessCell final : public AskedCell {
 
   absl::StatusOr<std::string> Metrics() override {
     Sleep(kSettle);
-    cell_->ShowPacing(&registry_);
+    cell_->ShowEmulation(&registry_);
     return registry_.Serialize();
   }
+
+  const cell::Cell* cell() const override { return cell_.get(); }
 
  private:
   absl::Status Failure() override { return cell_->WorkerFailure(); }
@@ -204,7 +206,8 @@ absl::StatusOr<std::unique_ptr<MeasuredCell>> Started(const config::Options& opt
 
 absl::StatusOr<std::unique_ptr<MeasuredCell>> StartMeasuredCell(const config::Options& options) {
   cell::ExitOnSignal loading;
-  return options.Flag("separate-processes") ? Started<SeparateProcessesCell>(options)
+  const bool separate = options.Takes("separate-processes") && options.Flag("separate-processes");
+  return separate ? Started<SeparateProcessesCell>(options)
                                             : Started<InProcessCell>(options);
 }
 

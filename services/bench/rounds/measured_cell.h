@@ -14,6 +14,10 @@
 #include "mirrorsd/v1/inference.pb.h"
 #include "services/config/options.h"
 
+namespace mirrorsd::cell {
+class Cell;
+}
+
 namespace mirrorsd::bench {
 
 // What a request came to. Times count from when the whole batch was asked.
@@ -37,6 +41,9 @@ class MeasuredCell {
 
   // Cancels what is being asked, now and later.
   virtual void Stop() = 0;
+
+  // The cell, where it is in this process; null where it is not.
+  virtual const cell::Cell* cell() const { return nullptr; }
 
   // The processes beside this one, whose work is the cell's.
   virtual std::vector<pid_t> children() const { return {}; }
