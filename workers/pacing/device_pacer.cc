@@ -47,7 +47,7 @@ int64_t DevicePacer::Nanos(double seconds) const {
 void DevicePacer::OnPassBegin(const engine::PassShape& shape) {
   shape_ = shape;
   factor_ = JitterFactor(profile_.jitter, pass_index_++);
-  device_ns_ = step_from_ns_ = clock_->NowNs();
+  device_ns_ = step_from_ns_ = host_due_ns_ = host_from_ns_ = clock_->NowNs();
   layers_from_ns_ = device_ns_ + Nanos(profile_.BeginSeconds(shape.num_rows));
   const std::lock_guard<std::mutex> lock(mutex_);
   ++counts_.num_passes;
@@ -77,19 +77,20 @@ void DevicePacer::OnHead(int32_t layers_done) {
 
 void DevicePacer::EndStep(int64_t deadline_ns, int64_t device_from_ns) {
   const int64_t computed_ns = clock_->NowNs();
-  int64_t late_ns = 0;
-  if (computed_ns <= deadline_ns) {
-    clock_->SleepUntilNs(deadline_ns);
-    late_ns = clock_->NowNs() - deadline_ns;
-  }
+  const bool overran = computed_ns - host_from_ns_ > deadline_ns - host_due_ns_ ||
+                       computed_ns > deadline_ns + kLateNs;
+  if (computed_ns < deadline_ns) clock_->SleepUntilNs(deadline_ns);
+  host_due_ns_ = deadline_ns;
+  host_from_ns_ = clock_->NowNs();
+  const int64_t late_ns = overran ? 0 : std::max<int64_t>(0, host_from_ns_ - deadline_ns);
   const std::lock_guard<std::mutex> lock(mutex_);
   ++counts_.num_steps;
   counts_.emulated_ns += deadline_ns - device_from_ns;
-  if (computed_ns > deadline_ns) {
+  if (overran) {
     ++counts_.num_overruns;
-    counts_.overrun_ns += computed_ns - deadline_ns;
+    counts_.overrun_ns += std::max<int64_t>(0, computed_ns - deadline_ns);
   }
-  counts_.num_late_wakes += late_ns > kLateWakeNs ? 1 : 0;
+  counts_.num_late_wakes += late_ns > kLateNs ? 1 : 0;
   counts_.late_ns += late_ns;
   counts_.max_late_ns = std::max(counts_.max_late_ns, late_ns);
 }

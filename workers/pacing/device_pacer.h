@@ -6,7 +6,8 @@
 // device, so that neither the error of a sleep nor what the host does between two steps adds up. A head's
 // results reach the host after a transfer; the layers that follow an exit head do not wait for that one.
 // A real model of L layers stands for the profile's N by fractions: RunLayers(b, e) takes N * (e - b) / L layers'
-// time. What the profile cannot slow down, because computing took longer, is an overrun, and counted.
+// time. A step whose compute takes longer, or that ends more than kLateNs after its time whatever the cause (a
+// core that was not to be had), is an overrun, and counted; the steps after it catch up.
 //
 // The last layers and the final head are one step: nobody sees anything between them.
 //
@@ -26,10 +27,10 @@ namespace mirrorsd::pacing {
 struct PacingCounts {
   int64_t num_passes = 0;
   int64_t num_steps = 0;
-  int64_t num_overruns = 0;   // steps whose compute ended after their time
-  int64_t num_late_wakes = 0;  // other steps that ended more than kLateWakeNs late: the sleep was too long
+  int64_t num_overruns = 0;    // computing took longer than the step's time, or ended kLateNs after it
+  int64_t num_late_wakes = 0;  // other steps that ended more than kLateNs late: the sleep was too long
   int64_t emulated_ns = 0;    // what the steps should have taken
-  int64_t overrun_ns = 0;     // by how much all overruns were over
+  int64_t overrun_ns = 0;     // by how much overruns ended after their time
   int64_t late_ns = 0;        // by how much all sleeps were too long
   int64_t max_late_ns = 0;
 
@@ -42,7 +43,7 @@ struct PacingCounts {
   std::string Describe() const;
 };
 
-inline constexpr int64_t kLateWakeNs = 200'000;
+inline constexpr int64_t kLateNs = 200'000;
 
 // What happened from `before` to `after` (of one pacer); the maximum is that of `after`.
 PacingCounts Difference(const PacingCounts& after, const PacingCounts& before);
@@ -75,6 +76,8 @@ class DevicePacer final : public engine::StepHook {
   int64_t layers_from_ns_ = 0;  // device time at which layer 0 would have begun, had no head run so far
   int64_t device_ns_ = 0;       // the device's own time: when what it was given so far is done
   int64_t step_from_ns_ = 0;    // where the step that has not ended yet began on the device
+  int64_t host_due_ns_ = 0;     // when the host should have had the step before
+  int64_t host_from_ns_ = 0;    // when it had it: computing began
   uint64_t pass_index_ = 0;
 
   mutable std::mutex mutex_;

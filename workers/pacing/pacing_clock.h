@@ -14,8 +14,9 @@ class PacingClock : public engine::Clock {
 };
 
 // CLOCK_MONOTONIC and the system's absolute sleep, with the calling thread's timer slack taken down to the
-// least (the default adds 50 us to every sleep). It never spins: another worker may need the core. Lives as
-// long as the process; callable from any thread.
+// least (the default adds 50 us to every sleep). A sleep ends some 30 us late on a virtual machine: it aims so much
+// early and spins for what is left, never longer than that, since another worker may need the core. Lives
+// as long as the process; callable from any thread.
 PacingClock& HostPacingClock();
 
 }  // namespace mirrorsd::pacing

@@ -3,6 +3,7 @@
 #include "workers/pacing/device_pacer.h"
 
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -132,6 +133,28 @@ TEST_F(DevicePacerTest, ErrorsOfTheSleepDoNotAddUp) {
   pacer_.OnPassBegin(shape_);
   pacer_.OnLayers(0, 7);
   EXPECT_EQ(pacer_.counts().num_late_wakes, 1);
+}
+
+// A short step after a sleep that was a little too long has not computed too long; after one that was far too
+// long, its figures are wrong all the same.
+TEST_F(DevicePacerTest, ALateWakeAloneIsNoOverrunUnlessItIsFarTooLate) {
+  DeviceProfile profile = Profile();
+  profile.exit_head = RowTable({{1, 50e-6}});
+  DevicePacer pacer(profile, &clock_);
+  for (const auto& [oversleep_ns, overruns] : {std::pair{150'000, 0}, std::pair{300'000, 1}}) {
+    clock_.oversleep_ns = oversleep_ns;
+    pacer.OnPassBegin(shape_);
+    pacer.OnLayers(0, 4);
+    clock_.now_ns += 10'000;
+    pacer.OnHead(4);
+    EXPECT_EQ(pacer.counts().num_overruns, overruns);
+  }
+  clock_.oversleep_ns = 0;
+  pacer.OnPassBegin(shape_);
+  pacer.OnLayers(0, 4);
+  clock_.now_ns += 90'000;  // of 50 us and a transfer of 30
+  pacer.OnHead(4);
+  EXPECT_EQ(pacer.counts().num_overruns, 2);
 }
 
 TEST_F(DevicePacerTest, APassMayEndAnywhere) {
