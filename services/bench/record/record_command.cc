@@ -16,6 +16,7 @@
 #include "services/bench/rounds/plan.h"
 #include "services/bench/rounds/run.h"
 #include "services/cell/cell.h"
+#include "services/cell/models/load_format.h"
 #include "services/cell/signals.h"
 
 namespace mirrorsd::bench {
@@ -56,6 +57,9 @@ absl::StatusOr<RoundsSettings> SettingsFrom(const config::Options& options) {
 absl::StatusOr<std::vector<Prompt>> PromptsFrom(const config::Options& options,
                                                 const RoundsSettings& settings) {
   std::string path = options.Text("prompts");
+  if (path.empty() && !options.Has("model")) {
+    return cell::UsageError("--prompts", "is needed where there is no folder of --model");
+  }
   if (path.empty()) path = options.Text("model") + "/held_out_prompts.jsonl";
   auto prompts = ReadPromptFile(path);
   if (!prompts.ok()) return prompts.status();
@@ -119,9 +123,11 @@ absl::Status Record(const config::Options& options, const RoundsSettings& settin
 }  // namespace
 
 cell::ExitCode RunBenchRecord(const config::Options& options) {
-  for (const char* needed : {"model", "record"}) {
-    if (options.Has(needed)) continue;
-    return cell::ReportFailure(kProgram, cell::UsageError(absl::StrCat("--", needed), "is needed"));
+  if (!cell::HasModel(options)) {
+    return cell::ReportFailure(kProgram, cell::UsageError("--model", "is needed, or --load-format"));
+  }
+  if (!options.Has("record")) {
+    return cell::ReportFailure(kProgram, cell::UsageError("--record", "is needed"));
   }
   const auto settings = SettingsFrom(options);
   if (!settings.ok()) return cell::ReportFailure(kProgram, settings.status());
