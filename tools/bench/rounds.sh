@@ -1,9 +1,9 @@
 #!/bin/sh
 # Measures every figure of docs/benchmarks.md that is about rounds, writes the lines, the plots and the tables. From the
-# root of the tree, after a release build. Takes about a quarter of an hour; for quiet figures as root on a machine with
-# nothing else to do (it then runs at the highest priority).
+# root of the tree, after a release build. Takes about ten minutes; for quiet figures as root on a machine with nothing
+# else to do (it then runs at the highest priority).
 #
-#   tools/bench/rounds.sh [demo] [twins] [paced] [again]     (nothing named: all)
+#   tools/bench/rounds.sh [demo] [again] [paced] [batches] [twins]     (nothing named: all)
 set -eu
 bin=${MIRRORSD_BIN:-build/release/bin}
 lines=docs/results/rounds.jsonl
@@ -18,11 +18,11 @@ quietly() { # COMMAND...: ahead of everything else where that is allowed
   fi
 }
 
-rounds() { # NAME LABEL OPTIONS...: one line and the plots of NAME
-  name=$1 label=$2
+rounds() { # NAME WHAT OPTIONS...: one line and the plots of NAME
+  name=$1 what=$2
   shift 2
-  echo "== $name: $label" >&2
-  quietly "$bin/mirrorsd" bench rounds "$@" --label "$label" --json $lines --svg $plots/$name ||
+  echo "== $name: $what" >&2
+  quietly "$bin/mirrorsd" bench rounds "$@" --label "$what" --json $lines --svg $plots/$name ||
     echo "== $name: not good (exit code $?)" >&2
 }
 
@@ -46,8 +46,6 @@ paced() {
     --device-profile h100-qwen3-14b --draft-device-profile npu-qwen3-0.6b
   rounds paced-8b "demo pair paced as Llama-3.1-8B on an H100, Llama-3.2-1B on an NPU (synthetic times)" $pair $pace \
     --device-profile h100-llama-3.1-8b --draft-device-profile npu-llama-3.2-1b
-  rounds paced-70b "demo pair paced as Llama-3.3-70B on 8 H100, Llama-3.2-1B on one (synthetic times)" $pair $pace \
-    --device-profile 8xh100-llama-3.3-70b --draft-device-profile h100-llama-3.2-1b
   rounds paced-paper "demo pair paced as the paper's set-up, as far as known (synthetic times)" $pair $pace \
     --device-profile mirror-sd-target-qwen3-14b --draft-device-profile mirror-sd-draft-qwen3-0.6b
 }
@@ -57,9 +55,10 @@ story="--prompts models/demo-target/held_out_prompts.jsonl --categories story"
 # Agreement is set by the damping of the layers above the draft; what came of it is in the acceptance rate.
 batches() {
   for damping in 0.02 0.05 0.12; do
-    rounds batches-$damping "synthetic twin of micro layers, damping $damping, paced as Llama-3.3-70B on 8 H100, Llama-3.2-1B on one" \
+    label="synthetic twin of micro layers, damping $damping, paced as Llama-3.3-70B on 8 H100, Llama-3.2-1B on one"
+    rounds batches-$damping "$label" \
       --load-format twin:micro,draft-damping=$damping,exit-damping=$damping $story --prompts-per-category 4 \
-      --batches 1,4,16,64 --windows 2,4,8 --repeats 3 --max-tokens 48 \
+      --batches 1,4,16 --windows 2,4,8 --repeats 3 --max-tokens 48 \
       --device-profile 8xh100-llama-3.3-70b --draft-device-profile h100-llama-3.2-1b
   done
 }
