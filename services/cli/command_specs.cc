@@ -64,6 +64,15 @@ constexpr config::CommandSpec kSpecs[] = {
               "      --draft-script said.jsonl --draft-script-agreement 0.8\n\n"
               "A request of the same prompt and sampling then meets a draft that agrees as often as was set:\n"
               "temperatures, seed and prompts must be those of the run that is to be measured."},
+    {.program = config::kBenchEngine,
+     .command_line = "mirrorsd bench engine",
+     .summary = "Measures the steps of one model against what this machine can read and multiply.",
+     .usage = "(--model DIR | --load-format twin:SHAPE) [--threads N] [options]",
+     .notes = "Example:\n"
+              "  mirrorsd bench engine --load-format twin:0.5b --threads 2 --rows 1,4,16 --json engine.jsonl\n\n"
+              "Decode, verify steps of several rows, prefill, the head behind an early exit, a KV copy: every\n"
+              "repeat runs each once, with the machine's read rate and multiply-adds measured between.\n"
+              "Figures are medians with 95 % intervals; shares are of the best of the same run."},
     {.program = config::kGateway,
      .command_line = "mirrorsd-gateway",
      .summary = "The public gRPC API over a scheduler. Reads a model's text files, no weights.",

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "services/bench/engine/engine_command.h"
 #include "services/bench/record/record_command.h"
 #include "services/bench/rounds/rounds_command.h"
 #include "services/cell/models/load_format.h"
@@ -29,6 +30,7 @@ constexpr struct {
     {"doctor", config::kDoctor, RunDoctor},
     {"bench rounds", config::kBenchRounds, bench::RunBenchRounds},
     {"bench record", config::kBenchRecord, bench::RunBenchRecord},
+    {"bench engine", config::kBenchEngine, bench::RunBenchEngine},
 };
 
 bool IsOfGroup(std::string_view name, std::string_view group) {

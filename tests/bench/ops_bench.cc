@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "common/check.h"
-#include "tests/bench/machine_limits.h"
 #include "workers/engine/backend/backends.h"
+#include "workers/engine/limits/machine_limits.h"
 #include "workers/engine/tensor/aligned_memory.h"
 #include "workers/engine/tensor/thread_pool.h"
 
