@@ -140,7 +140,7 @@ class Maker:
             draft = shrink(target, draft_shape, DRAFT_PLACES)
 
         def train(model, checkpoint):
-            prompts = encoded_documents(self.tokenizer, self.arguments.seed + 3, 100 * phase.rows)
+            prompts = encoded_documents(self.tokenizer, self.arguments.seed + 3, 50 * phase.rows)
             own = target_outputs(target, prompts)
             print(f"the target wrote {own.ids.numel()} tokens", flush=True)
             train_draft(model, target, phase, self.rows, own, self._budget(self.arguments.draft_minutes), checkpoint)
