@@ -135,7 +135,7 @@ constexpr OptionSpec kTable[] = {
      .help = "passes in plain decoding, with one batch of every other mode, asked first and not counted",
      .min = 0, .max = 1000},
     {.name = "label", .group = kBench, .metavar = "TEXT", .programs = kBenchRounds | kBenchEngine,
-     .help = "what was measured, for the JSON line and the plots (unset: the two folders)"},
+     .help = "what was measured, for the JSON line and the plots (unset: the models)"},
     {.name = "json", .group = kBench, .metavar = "FILE", .programs = kBenchRounds | kBenchEngine,
      .help = "append the run as one JSON line"},
     {.name = "svg", .group = kBench, .metavar = "DIR", .programs = kBenchRounds | kBenchEngine,

@@ -19,6 +19,17 @@ const MeasuredStep* OneRowOf(const EngineMeasurement& measurement, const StepCas
   return nullptr;
 }
 
+// What the machine did on the median: with others at work, steps have no more than that.
+engine::MachineLimits MedianLimits(const EngineMeasurement& measurement) {
+  std::vector<double> read, fma;
+  for (const engine::MachineLimits& limits : measurement.limits) {
+    read.push_back(limits.read_gb_per_s);
+    fma.push_back(limits.fma_gflop_per_s);
+  }
+  if (read.empty()) return {};
+  return {Median(read), Median(fma)};
+}
+
 }  // namespace
 
 std::vector<StepFigure> MakeStepFigures(const EngineMeasurement& measurement) {
@@ -45,7 +56,7 @@ std::vector<StepFigure> MakeStepFigures(const EngineMeasurement& measurement) {
 }
 
 std::string EngineTable(const EngineMeasurement& measurement, const std::vector<StepFigure>& figures) {
-  const engine::MachineLimits limits = measurement.BestLimits();
+  const engine::MachineLimits limits = measurement.BestLimits(), median = MedianLimits(measurement);
   std::string table = absl::StrFormat("%-16s %7s %22s %8s %7s %8s %7s %9s\n", "step", "context",
                                       "ms (95 % interval)", "GB/s", "of read", "GFLOP/s", "of FMA",
                                       "of 1 row");
@@ -59,21 +70,23 @@ std::string EngineTable(const EngineMeasurement& measurement, const std::vector<
                               ? absl::StrFormat("%.2f x", figure.of_one_row.value) : "");
   }
   absl::StrAppendFormat(&table,
-                        "\n%d threads; in the same run the machine read %.1f GB/s and did %.0f GFLOP/s of "
-                        "multiply-adds at best;\nothers kept %.1f cores busy. GB/s counts weights and KV, "
-                        "each once a step; a KV copy, what it reads and writes.\n",
-                        measurement.num_threads, limits.read_gb_per_s, limits.fma_gflop_per_s,
-                        measurement.other_load_cores);
+                        "\n%d threads; in the same run the machine read %.1f GB/s (median %.1f) and did %.0f "
+                        "GFLOP/s (median %.0f) of\nmultiply-adds at best; others kept %.1f cores busy. GB/s "
+                        "counts weights and KV, each once a step; a KV\ncopy, what it reads and writes.\n",
+                        measurement.num_threads, limits.read_gb_per_s, median.read_gb_per_s,
+                        limits.fma_gflop_per_s, median.fma_gflop_per_s, measurement.other_load_cores);
   return table;
 }
 
 void AddEngine(const EngineMeasurement& measurement, const std::vector<StepFigure>& figures,
                nlohmann::ordered_json* line) {
-  const engine::MachineLimits limits = measurement.BestLimits();
+  const engine::MachineLimits limits = measurement.BestLimits(), median = MedianLimits(measurement);
   (*line)["threads"] = measurement.num_threads;
   (*line)["other_load_cores"] = Rounded(measurement.other_load_cores);
   (*line)["limits"] = {{"read_GB/s", Rounded(limits.read_gb_per_s)},
-                       {"fma_GFLOP/s", Rounded(limits.fma_gflop_per_s)}};
+                       {"fma_GFLOP/s", Rounded(limits.fma_gflop_per_s)},
+                       {"median_read_GB/s", Rounded(median.read_gb_per_s)},
+                       {"median_fma_GFLOP/s", Rounded(median.fma_gflop_per_s)}};
   nlohmann::ordered_json steps = nlohmann::ordered_json::array();
   for (const StepFigure& figure : figures) {
     const Estimate& ms = figure.milliseconds;

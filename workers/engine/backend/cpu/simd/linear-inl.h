@@ -31,9 +31,6 @@ inline constexpr int64_t kPanelOutputs = 2 * kLanes;
 inline constexpr int64_t kInputBlock = 256;
 // Rows whose inputs stay in the second cache while all outputs are computed.
 inline constexpr int64_t kBlockTiles = 96 / kMaxTileRows;
-// Panels whose weights of one input block are used by all rows before the next: they stay in the first cache.
-inline constexpr int64_t kGroupPanels = 4;       // where all rows are one tile, weights are used once
-inline constexpr int64_t kSharedGroupPanels = 1;
 inline constexpr int64_t kCachedInputBytes = 192 * 1024;
 inline constexpr int64_t kLineBytes = 64;
 // How far ahead weights are fetched where they are used once, all panels of a tile together.
@@ -196,7 +193,8 @@ template <class Read>
 void RunTiles(const LinearArgs& args, const RowTiles& tiles, int64_t tile_begin, int64_t tile_end,
               int64_t k_begin, int64_t k_end) {
   const int64_t num_tiles = tile_end - tile_begin;
-  const int64_t group = (num_tiles == 1 ? kGroupPanels : kSharedGroupPanels) * kPanelOutputs;
+  // One tile goes through memory as it lies; several use a panel's block in turn, while it is in the first cache.
+  const int64_t group = (num_tiles == 1 ? TilePanels(tiles.Rows(tile_begin)) : 1) * kPanelOutputs;
   constexpr int64_t kInputBytes = kPanelOutputs * static_cast<int64_t>(sizeof(typename Read::T));
   for (int64_t n = 0; n < args.num_outputs; n += group) {
     const int64_t n_end = HWY_MIN(n + group, args.num_outputs);
