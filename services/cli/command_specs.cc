@@ -41,6 +41,35 @@ constexpr config::CommandSpec kSpecs[] = {
      .notes = "Without a folder it looks at those under models/. Exit code 3 if a folder that was named\n"
               "cannot be served.",
      .positional = "folders"},
+    {.program = config::kMakeTwin,
+     .command_line = "mirrorsd make-twin",
+     .summary = "Makes a synthetic target and its draft of any shape, for measuring.",
+     .usage = "--shape SHAPE [--out DIR] [--draft-out DIR] [--gguf FILE] [--twin-json FILE] [options]",
+     .notes = "Shapes: micro, small, 0.5b, 1.5b, llama-3.1-8b, llama-3.3-70b. Listed, but refused until the\n"
+              "engine can run their architectures: qwen3-14b, qwen3-32b, opt-66b.\n\n"
+              "Examples:\n"
+              "  mirrorsd make-twin --shape small --agreement 0.7 --exit-recall 0.85 --twin-json a.json\n"
+              "  mirrorsd generate --load-format twin:a.json --prompt Hello --max-tokens 32\n"
+              "  mirrorsd make-twin --shape 0.5b --draft-damping 0.1 --exit-damping 0.1 \\\n"
+              "      --out target --draft-out draft\n\n"
+              "Weights are noise from the seed: the same bits everywhere, text without meaning. The draft is the\n"
+              "target's first layers. With --agreement, factors that scale the layers above the draft's and\n"
+              "above the exit are searched for by measuring; what came of it is told on other prompts than\n"
+              "it was found on, and written to twin.json. --load-format takes the same as one word:\n"
+              "twin:SHAPE[,key=value...] with the keys draft-layers, exit-layer, draft-damping,\n"
+              "exit-damping, logit-scale, seed, dtype."},
+    {.program = config::kBenchAgreement,
+     .command_line = "mirrorsd bench agreement",
+     .summary = "Measures how far a draft and an early exit go with the target, apart from any serving.",
+     .usage = "(--model DIR --draft-model DIR | --load-format twin:SHAPE) [options]",
+     .notes = "Example:\n"
+              "  mirrorsd bench agreement --model models/demo-target --draft-model models/demo-draft \\\n"
+              "      --temperatures 0,1 --json agreement.jsonl --svg plots\n\n"
+              "Both models are given the target's own stream, greedy or sampled with the counter noise. Told\n"
+              "by kind of prompt: how often the draft's token is the target's, the acceptance length that\n"
+              "follows, how often the target's token is among the exit's K best, and the same for the rows\n"
+              "that the draft missed. Above temperature 0 also what independent noise and the ratio test\n"
+              "would accept. A twin without --prompts is given random tokens."},
     {.program = config::kBenchRounds,
      .command_line = "mirrorsd bench rounds",
      .summary = "Measures speculation against plain decoding, side by side at one cell.",

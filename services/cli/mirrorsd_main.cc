@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "services/bench/agreement/agreement_command.h"
 #include "services/bench/engine/engine_command.h"
 #include "services/bench/record/record_command.h"
 #include "services/bench/rounds/rounds_command.h"
@@ -28,6 +29,8 @@ constexpr struct {
     {"serve", config::kServe, RunServe},    {"generate", config::kGenerate, RunGenerate},
     {"chat", config::kChat, RunChat},       {"logits", config::kLogits, RunLogits},
     {"doctor", config::kDoctor, RunDoctor},
+    {"make-twin", config::kMakeTwin, RunMakeTwin},
+    {"bench agreement", config::kBenchAgreement, bench::RunBenchAgreement},
     {"bench rounds", config::kBenchRounds, bench::RunBenchRounds},
     {"bench record", config::kBenchRecord, bench::RunBenchRecord},
     {"bench engine", config::kBenchEngine, bench::RunBenchEngine},

@@ -33,6 +33,7 @@ enum Program : uint32_t {
   kBenchEngine = 1u << 10,
   kBenchAgreement = 1u << 11,
   kBenchRecord = 1u << 12,
+  kMakeTwin = 1u << 13,
 };
 inline constexpr uint32_t kEveryProgram = ~0u;
 inline constexpr uint32_t kEveryRole = kGateway | kScheduler | kVerifierWorker | kDraftWorker;

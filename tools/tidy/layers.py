@@ -55,6 +55,7 @@ MAY_INCLUDE = {
     "services/bench/engine": BENCHMARK,
     "services/bench/rounds": BENCHMARK,
     "services/bench/record": BENCHMARK,
+    "services/bench/agreement": BENCHMARK,
     "services/cell": ["common", "proto", "scheduler/policy", "scheduler/core", "workers", "services"],
     "services/cli": ["common", "proto", "scheduler/policy", "scheduler/core", "workers", "services"],
     "tools": ["common", "proto", "scheduler", "workers", "services", "tools"],

@@ -10,7 +10,6 @@
 #include "absl/strings/str_format.h"
 #include "common/error.h"
 #include "common/noise.h"
-#include "workers/measure/agreement.h"
 
 namespace mirrorsd::measure {
 namespace {
@@ -19,30 +18,10 @@ using engine::TwinSpec;
 using engine::TwinWish;
 
 constexpr uint32_t kPromptStream = 2;   // of the noise: 0 is the tokens', 1 the twins' weights
-constexpr uint32_t kCalibrationSet = 0;
-constexpr uint32_t kMeasuredSet = 1;
 // Factors that are tried: so small that nothing is left of the layers, so large that nothing else is.
 constexpr double kLowest = 1.0 / 256;
 constexpr double kHighest = 16.0;
 constexpr double kFirstStep = 2.0;      // a factor's first neighbour, up or down
-
-// Random tokens, the same for every factor. `set`: which of the sets of prompts.
-std::vector<MeasuredPrompt> Prompts(const TwinSpec& spec, const CalibrationOptions& options,
-                                    int32_t vocabulary_size, uint32_t set) {
-  std::vector<MeasuredPrompt> prompts;
-  for (int32_t i = 0; i < options.num_prompts; ++i) {
-    MeasuredPrompt prompt{"synthetic", {}};
-    for (int32_t t = 0; t < options.prompt_tokens; ++t) {
-      const PhiloxBlock block = Philox4x32(
-          {{static_cast<uint32_t>(t), static_cast<uint32_t>(i), set, kPromptStream}},
-          static_cast<uint32_t>(spec.seed), static_cast<uint32_t>(spec.seed >> 32));
-      const uint64_t scaled = uint64_t{block.word[0]} * static_cast<uint64_t>(vocabulary_size);
-      prompt.token_ids.push_back(static_cast<TokenId>(scaled >> 32));
-    }
-    prompts.push_back(std::move(prompt));
-  }
-  return prompts;
-}
 
 size_t IndexOfTopK(int32_t top_k) {
   const auto it = std::find(kRecallTopKs.begin(), kRecallTopKs.end(), top_k);
@@ -66,7 +45,8 @@ absl::StatusOr<AgreementFigures> Measure(const TwinSpec& spec, const Calibration
   agreement.batch = options.batch;
   auto report = MeasureAgreement(
       {engine->get(), nullptr, spec.draft_layers, spec.exit_layer},
-      Prompts(spec, options, (*engine)->info().vocabulary_size, set), agreement);
+      RandomPrompts(spec.seed, options.num_prompts, options.prompt_tokens,
+                    (*engine)->info().vocabulary_size, set), agreement);
   if (!report.ok()) return report.status();
   return std::move(report->all);
 }
@@ -122,12 +102,14 @@ class Search {
   // Sets the factors to `value`, measures, and tells how much the share is above what was wished.
   absl::StatusOr<double> Try(const std::vector<double*>& factors, double value, Of of) {
     for (double* factor : factors) *factor = value;
+    if (num_measurements_ > 0 && spec_ == last_spec_) return Last(of) - Wished(of);
     if (++num_measurements_ > options_.max_measurements) {
       return NotReached(absl::StrCat(options_.max_measurements, " measurements were not enough"));
     }
     absl::StatusOr<AgreementFigures> measured = Measure(spec_, options_, kCalibrationSet);
     if (!measured.ok()) return measured.status();
     last_ = *std::move(measured);
+    last_spec_ = spec_;
     if (options_.on_progress) {
       options_.on_progress(absl::StrFormat(
           "measurement %d: draft-damping %.4g, exit-damping %.4g: agreement %.3f, exit recall@%d %.3f",
@@ -188,7 +170,8 @@ class Search {
   const TwinWish wish_;
   const CalibrationOptions& options_;
   const size_t top_k_;
-  AgreementFigures last_;
+  AgreementFigures last_;  // what was measured last, of last_spec_
+  TwinSpec last_spec_;
   int32_t num_measurements_ = 0;
 };
 
@@ -208,6 +191,23 @@ engine::TwinMeasured Summary(const AgreementFigures& figures, int32_t recall_top
 }
 
 }  // namespace
+
+std::vector<MeasuredPrompt> RandomPrompts(uint64_t seed, int32_t num_prompts, int32_t prompt_tokens,
+                                          int32_t vocabulary_size, uint32_t set) {
+  std::vector<MeasuredPrompt> prompts;
+  for (int32_t i = 0; i < num_prompts; ++i) {
+    MeasuredPrompt prompt{"synthetic", {}};
+    for (int32_t t = 0; t < prompt_tokens; ++t) {
+      const PhiloxBlock block = Philox4x32(
+          {{static_cast<uint32_t>(t), static_cast<uint32_t>(i), set, kPromptStream}},
+          static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
+      const uint64_t scaled = uint64_t{block.word[0]} * static_cast<uint64_t>(vocabulary_size);
+      prompt.token_ids.push_back(static_cast<TokenId>(scaled >> 32));
+    }
+    prompts.push_back(std::move(prompt));
+  }
+  return prompts;
+}
 
 absl::StatusOr<engine::TwinMeasured> MeasureTwin(const TwinSpec& spec, int32_t recall_top_k,
                                                  const CalibrationOptions& options) {

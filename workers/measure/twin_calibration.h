@@ -10,12 +10,21 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "workers/engine/engine.h"
 #include "workers/engine/model/twins/twin_json.h"
+#include "workers/measure/agreement.h"
 
 namespace mirrorsd::measure {
+
+// Sets of random prompts under one seed: factors are found on one, told of another, and `bench agreement` has its own.
+inline constexpr uint32_t kCalibrationSet = 0;
+inline constexpr uint32_t kMeasuredSet = 1;
+inline constexpr uint32_t kBenchSet = 2;
+std::vector<MeasuredPrompt> RandomPrompts(uint64_t seed, int32_t num_prompts, int32_t prompt_tokens,
+                                          int32_t vocabulary_size, uint32_t set);
 
 struct CalibrationOptions {
   int32_t num_prompts = 64;     // streams of one measurement

@@ -15,7 +15,7 @@ from programs import (GOLDEN, OTHER_VOCABULARY, TARGET, clean_environment, expec
 
 PROGRAMS = ("mirrorsd-gateway", "mirrorsd-scheduler", "mirrorsd-verifier-worker",
             "mirrorsd-draft-worker")
-COMMANDS = ("serve", "generate", "chat", "logits", "doctor")
+COMMANDS = ("serve", "generate", "chat", "logits", "doctor", "make-twin")
 DONE, USAGE, BAD_INPUT, UNAVAILABLE, INTERRUPTED = 0, 2, 3, 4, 130
 
 

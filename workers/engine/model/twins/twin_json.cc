@@ -119,7 +119,8 @@ std::string TwinJson(const TwinRecord& record) {
                         {"distinct_tokens", measured.num_distinct_tokens},
                         {"distinct_runs_of_8", measured.share_of_distinct_runs}};
   }
-  json["config"] = Json::parse(spec.config_json, nullptr, /*allow_exceptions=*/false);
+  // By name, so that a record that was read is written as it was.
+  json["config"] = nlohmann::json::parse(spec.config_json, nullptr, /*allow_exceptions=*/false);
   return json.dump(2) + "\n";
 }
 

@@ -19,7 +19,7 @@ TEST(TwinOptionTest, DefaultsFollowTheShape) {
   EXPECT_EQ(request->spec.exit_layer, 12);
   EXPECT_EQ(request->spec.type, StoredType::kBf16);
   EXPECT_FALSE(request->wish.has_value());
-  EXPECT_EQ(TwinBytes({request->spec, TwinRole::kTarget}), 2 * 493'960'064LL);
+  EXPECT_EQ(TwinBytes({request->spec, TwinRole::kTarget}), 2 * 494'005'120LL);
 }
 
 TEST(TwinOptionTest, TakesEveryKey) {
