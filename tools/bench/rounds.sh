@@ -81,12 +81,11 @@ scripted() {
 }
 
 twins() {
-  for shape in ${SHAPES:-0.5b}; do
-    for damping in 0.02 0.05 0.12; do
-      rounds twin-$shape-$damping "synthetic twin of $shape, damping $damping" \
-        --load-format twin:$shape,draft-damping=$damping,exit-damping=$damping $story --prompts-per-category 2 \
-        --windows 2,4 --repeats 3 --max-tokens 24
-    done
+  for twin in 0.5b,0.02 0.5b,0.06 1.5b,0.02; do
+    shape=${twin%,*} damping=${twin#*,}
+    rounds twin-$shape-$damping "synthetic twin of $shape, damping $damping" \
+      --load-format twin:$shape,draft-damping=$damping,exit-damping=$damping $story --prompts-per-category 1 \
+      --windows 2,4 --repeats 5 --max-tokens 24
   done
 }
 

@@ -162,7 +162,7 @@ absl::Status Tell(const config::Options& options, const RoundsSettings& settings
     AddRounds(settings, measurement, figures, &line);
     if (absl::Status status = AppendLine(options.Text("json"), line); !status.ok()) return status;
   }
-  if (!options.Has("svg")) return absl::OkStatus();
+  if (!options.Has("svg") || measurement.IsVoid()) return absl::OkStatus();  // a void run has nothing to show
   std::error_code error;
   std::filesystem::create_directories(options.Text("svg"), error);
   for (const auto& [file, svg] : RoundsPlots(figures, label)) {
