@@ -121,9 +121,11 @@ class Generate(unittest.TestCase):
         got = answer("--prompt", "Hello", "--max-tokens", 4, "--temperature", 0.7, "--top-k", -1,
                      "--top-p", 0.95, "--min-p", 0.05, "--repetition-penalty", 1.1,
                      "--presence-penalty", -0.5, "--frequency-penalty", 0.25, "--logit-bias",
-                     "5:-100,3:1.5", "--seed", 18446744073709551615, "--min-tokens", 2)
-        self.assertEqual(set(got), {"token_ids", "text", "finish_reason", "seed", "parameters",
-                                    "usage", "speculation", "timing"})
+                     "5:-100,3:1.5", "--seed", 18446744073709551615, "--min-tokens", 2,
+                     "--request-id", "mine")
+        self.assertEqual(got["request_id"], "mine")
+        self.assertEqual(set(got), {"request_id", "token_ids", "text", "finish_reason", "seed",
+                                    "parameters", "usage", "speculation", "timing"})
         self.assertEqual(got["seed"], 18446744073709551615)
         self.assertEqual(got["parameters"], {
             "temperature": 0.7, "top_k": 0, "top_p": 0.95, "min_p": 0.05,
