@@ -41,11 +41,12 @@ TEST(RequestOptionsTest, AnswerJsonWritesFloatsAsPeopleDo) {
   final.mutable_parameters()->set_temperature(0.7f);
   final.mutable_parameters()->set_top_p(1.0f / 3.0f);
   final.mutable_parameters()->set_seed(~uint64_t{0});
-  const std::string text = AnswerJson({1, 2}, "a\"\n", final);
+  const std::string text = AnswerJson("r\n", {1, 2}, "a\"\n", final);
   EXPECT_NE(text.find("\"temperature\": 0.7,"), std::string::npos) << text;
   const nlohmann::json json = nlohmann::json::parse(text);
   EXPECT_EQ(json["seed"].get<uint64_t>(), ~uint64_t{0});
   EXPECT_EQ(json["parameters"]["top_p"].get<float>(), 1.0f / 3.0f);
+  EXPECT_EQ(json["request_id"], "r\n");
   EXPECT_EQ(json["text"], "a\"\n");
   EXPECT_EQ(json["token_ids"], (std::vector<int>{1, 2}));
 }
