@@ -48,6 +48,13 @@ test_tree() {  # test_tree TREE [ctest arguments]
   ctest --test-dir "build/$tree" --output-on-failure --no-tests=error -j "$(nproc)" "$@"
 }
 
+test_quietly() {  # test_quietly TREE [ctest arguments]: what failed, with its output, and nothing else
+  local log=build/$1-test.log
+  test_tree "$@" >"$log" 2>&1 && return
+  grep -v -E ' Start +[0-9]+: |[.] +Passed ' "$log" | tail -n 300
+  return 1
+}
+
 phase setup tools/setup.sh
 [ ${#failed[@]} -eq 0 ] || exit 1
 
@@ -58,8 +65,8 @@ export TSAN_OPTIONS=${TSAN_OPTIONS:-halt_on_error=1:second_deadlock_stack=1}
 for tree in $trees; do phase "build $tree" build_tree "$tree"; done
 for tree in $trees; do
   case $tree in
-    asan) phase "test asan" test_tree asan -LE 'slow|tidy' --quiet ;;
-    tsan) phase "test tsan" test_tree tsan -L tsan --quiet ;;
+    asan) phase "test asan" test_quietly asan -LE 'slow|tidy' ;;
+    tsan) phase "test tsan" test_quietly tsan -L tsan ;;
   esac
 done
 report

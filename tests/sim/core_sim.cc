@@ -1,5 +1,5 @@
 // Schedules of faults against the real scheduler core, in virtual time.
-//   core_sim --seeds N [--first S] [--processes P]   N schedules; S: from the clock
+//   core_sim --seeds N [--first S] [--processes P]   N schedules; S: from the clock; P = 0: in this process
 //   core_sim --seed S                                one schedule with its transcript
 //   core_sim --scale S                               one schedule of 4,096 live sequences, with its costs
 // --no-invariants leaves out Core::CheckInvariants: what the oracle finds alone.
@@ -56,12 +56,13 @@ bool Parse(int argc, char** argv, Arguments* arguments) {
     char* end = nullptr;
     const uint64_t value = std::strtoull(argv[i], &end, 10);
     const bool is_count = argv[i][0] >= '0' && argv[i][0] <= '9' && *end == 0;
-    if (!is_count || value == 0 || value > INT64_MAX) return false;
+    // No processes: the schedules run in this one, where a sanitizer sees them.
+    if (!is_count || (value == 0 && name != "--processes") || value > INT64_MAX) return false;
     if (name == "--seeds") arguments->seeds = static_cast<int64_t>(value);
     else if (name == "--first") arguments->first = value;
     else if (name == "--seed") arguments->only = value;
     else if (name == "--scale") arguments->scale = value;
-    else if (name == "--processes") arguments->processes = static_cast<int>(value);
+    else if (name == "--processes" && value <= 4096) arguments->processes = static_cast<int>(value);
     else if (name == "--max-failures") arguments->max_failures = static_cast<int64_t>(value);
     else return false;
   }
