@@ -14,9 +14,10 @@ using BlockId = int32_t;       // index into a worker's KV block pool
 
 inline constexpr size_t kMaxRequestIdBytes = 128;
 inline constexpr int kMaxTokensPerAppend = 4096;
+inline constexpr int kMaxBranchTopK = 32;
 
 // The one number that must be equal on both ends of an internal stream.
-inline constexpr uint32_t kSchemaRevision = 1;
+inline constexpr uint32_t kSchemaRevision = 2;
 
 // Says whose message a message is: anything of another epoch or incarnation is a no-op.
 struct Fence {

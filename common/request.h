@@ -52,6 +52,13 @@ struct SpeculationStats {
   std::vector<int64_t> accepted_per_position;  // [row] accepted counts; size <= largest window
   std::vector<int64_t> drafted_per_position;   // [row] drafted counts
   int64_t empty_window_rounds = 0;  // rounds that ran without a window while speculation was on
+  // Mirror rounds: those that began with the tokens of a branch, how many tokens the branches had by then
+  // (summed), and those whose last outcome was no branch, or one without tokens.
+  int64_t branch_hits = 0;
+  int64_t branch_hit_depth_sum = 0;
+  int64_t branch_misses = 0;
+  int64_t ngram_window_rounds = 0;  // after a miss: with an n-gram window
+  int64_t held_rounds = 0;          // after a miss: with a window that the cohort was held for
   int64_t max_batch = 0;            // most sequences that shared one round with this request
   int64_t resumes = 0;              // times the request moved to another verifier incarnation
 };

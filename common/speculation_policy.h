@@ -13,6 +13,9 @@
 
 namespace mirrorsd {
 
+// "off", "serial", ...: what the command line and the statistics call it. kDefault is "default".
+const char* SpeculationModeName(SpeculationMode mode);
+
 // What a policy may know of one sequence when its next window is to be drafted.
 struct SequenceOutlook {
   int32_t remaining_tokens = 0;         // that the request may still yield, >= 1
@@ -30,6 +33,14 @@ struct CohortOutlook {
   absl::Duration draft_base;      // measured time of one depth at the draft
   absl::Duration draft_per_row;
 };
+
+// What a mirror sequence does when the outcome was no branch. Never a wait for all, except kHold.
+enum class MissFallback : uint8_t {
+  kEmpty = 0,  // an empty window
+  kNgram,      // what followed the same last tokens earlier in the text; empty where they never came before
+  kHold,       // a serial draft, for which the cohort waits as long as it does for serial windows
+};
+const char* MissFallbackName(MissFallback fallback);  // "empty", "ngram", "hold"
 
 struct PolicyDecision {
   int32_t window = 0;  // tokens to draft; the core caps it at remaining - 1 and the workers' limits

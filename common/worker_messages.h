@@ -120,6 +120,9 @@ struct VerifyItem {
   int32_t begin = 0;
   int32_t end = 0;
   std::vector<TokenId> window;
+  // K: candidates wanted of each of its rows at the early exit, at most kMaxBranchTopK; 0: no report of
+  // this item. An inner chunk has none.
+  int32_t branch_top_k = 0;
 };
 
 struct StartVerify {
@@ -132,6 +135,8 @@ struct Candidate {
   float score = 0;  // processed logit plus noise
 };
 
+// One row as the exit sees it, under the request's own processing and noise. A token that the processing
+// masks is no candidate; a drafted token that it masks scores the lowest finite float.
 struct EarlyExitRow {
   std::optional<float> drafted_score;  // none in the last row
   std::vector<Candidate> candidates;   // at most K, best first, the drafted token left out
@@ -150,6 +155,8 @@ struct VerifierPhaseTimes {
   int64_t sample_ns = 0;
 };
 
+// Sent while the layer suffix runs, at most once a round and before its VerifyDone. It names the items that
+// asked for it, in their order; one that failed, or whose exit logits are not numbers, is left out.
 struct EarlyExitReported {
   RoundId round_id = 0;
   int64_t sent_at_ns = 0;
@@ -186,7 +193,8 @@ struct SequenceEnded {
 // ---- draft ----------------------------------------------------------------------------------------
 
 // A root is a predicted (or, in serial speculation, the decided) outcome of the round. Either `token`
-// is set, or `own_rank` r >= 0 names the draft's own r-th best token after the accepted window tokens.
+// is set, or `own_rank` r >= 0 names the draft's own r-th best token after the accepted window tokens; where
+// a window token follows there, that one is left out, for it would be no outcome.
 struct RolloutRoot {
   int32_t num_accepted = 0;
   std::optional<TokenId> token;
@@ -197,6 +205,11 @@ struct RolloutRoot {
 //   committed tokens [0, committed_length), window[0..num_accepted), root token.
 // path_tokens are the committed tokens [path_offset, committed_length); path_offset is at most the
 // draft's acknowledged draft_kv_length.
+//
+// A branch is keyed by (num_accepted, root token). The same round_id adds roots to the tree (path and window
+// are the same then; a root that is there already is not begun again); a later round_id replaces it: what
+// of the old tree lies on the new path, window or roots is kept, the rest is cancelled between depths. Roots
+// come in order of worth: where rows or memory do not suffice, the first are served first.
 struct StartRollout {
   SequenceId sequence_id = 0;
   RoundId round_id = 0;
@@ -214,6 +227,9 @@ struct DraftPhaseTimes {
   int64_t rollout_ns = 0;  // computing, up to this message
 };
 
+// Tokens of one branch, depth by depth. What the draft has already when a branch is asked for is said at once. A
+// branch that cannot be rolled out, or that is cancelled while its round is still the latest, ends with `last`;
+// of a replaced tree nothing more is said.
 struct RolloutProgress {
   SequenceId sequence_id = 0;
   RoundId round_id = 0;

@@ -238,6 +238,15 @@ const char* DegradedReasonName(DegradedReason reason) {
   return "unknown";
 }
 
+const char* BranchMissReasonName(BranchMissReason reason) {
+  switch (reason) {
+    case BranchMissReason::kNotPredicted: return "not_predicted";
+    case BranchMissReason::kNotDrafted: return "not_drafted";
+    case BranchMissReason::kNotReady: return "not_ready";
+  }
+  return "unknown";
+}
+
 const char* RejectReasonName(RejectReason reason) {
   switch (reason) {
     case RejectReason::kInvalid: return "invalid";

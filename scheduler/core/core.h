@@ -40,6 +40,9 @@ struct CoreConfig {
   std::vector<SpeculationPolicy> policies;
   SpeculationMode speculation = SpeculationMode::kSerial;  // what kDefault means
   int32_t num_speculative_tokens = 4;
+  int32_t branch_top_k = 4;    // K: candidates that the early exit reports of each row; 1 to kMaxBranchTopK
+  int32_t branch_budget = 64;  // branches of one round's cohort
+  MissFallback miss_fallback = MissFallback::kEmpty;
 
   int32_t max_num_seqs = 256;      // live sequences of one verifier, below the worker's own limit
   int32_t max_queued = 1024;       // requests that wait for a verifier; beyond: RESOURCE_EXHAUSTED

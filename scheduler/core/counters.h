@@ -27,6 +27,15 @@ enum class RejectReason : uint8_t {
 inline constexpr int kNumRejectReasons = 7;
 const char* RejectReasonName(RejectReason reason);  // "invalid", "duplicate", "vocabulary", ...
 
+// Why a mirror sequence had no branch's tokens when its next round was to begin.
+enum class BranchMissReason : uint8_t {
+  kNotPredicted = 0,  // no branch was the outcome
+  kNotDrafted,        // one was, but its rollout had no token yet
+  kNotReady,          // the draft had nothing to roll out from: catching up, evicted, late, absent
+};
+inline constexpr int kNumBranchMissReasons = 3;
+const char* BranchMissReasonName(BranchMissReason reason);  // "not_predicted", ...
+
 // Monotonic counts since the core was made. Index 0 is the verifier role, 1 the draft role.
 struct CoreCounters {
   int64_t requests_submitted = 0;
@@ -49,6 +58,12 @@ struct CoreCounters {
   int64_t accepted_tokens = 0;
   std::vector<int64_t> accepted_per_position;
   int64_t empty_windows = 0;       // while speculation was on: fallback_rounds_total{kind="empty"}
+
+  std::vector<int64_t> branch_hits_per_depth;  // [depth - 1] rounds that began with a branch's tokens
+  std::array<int64_t, kNumBranchMissReasons> branch_misses{};
+  int64_t ngram_windows = 0;       // fallback_rounds_total{kind="ngram"}
+  int64_t held_windows = 0;        // fallback_rounds_total{kind="hold"}
+  int64_t branches_started = 0;    // roots sent to drafts, but for serial ones
 
   std::array<int64_t, 2> workers_attached{};  // Welcome sent
   std::array<int64_t, 2> workers_lost{};      // gone without having drained
@@ -95,8 +110,9 @@ enum class ObservationKind : uint8_t {
   kRoundSuffix,
   kRoundSample,
   kDraftRollout,          // StartRollout to its last progress at the scheduler
+  kEarlyExitRelay,        // exit report sent to its first rollout begun, on one host
 };
-inline constexpr int kNumObservationKinds = 13;
+inline constexpr int kNumObservationKinds = 14;
 
 struct Observation {
   ObservationKind kind = ObservationKind::kQueueTime;

@@ -1,7 +1,8 @@
 #pragma once
 // What goes into the core and what comes out. The process around the core (services/scheduler) turns
 // streams into events and actions into streams; the core itself does no I/O. An event is one sequence's
-// item: a VerifyDone of many items is that many events and one VerifyRoundDone. Plain data.
+// item: a VerifyDone of many items is that many events and one VerifyRoundDone, an EarlyExitReported
+// that many and one EarlyExitRoundReport. Plain data.
 
 #include <cstdint>
 #include <string>
@@ -51,9 +52,17 @@ struct EarlyExitItemReport {
   RoundId round_id = 0;
   EarlyExitItem item;
 };
+// The last of one EarlyExitReported.
+struct EarlyExitRoundReport {
+  RoundId round_id = 0;
+  int64_t sent_at_ns = 0;
+  VerifierPhaseTimes times;
+};
 
-using ReportItem = std::variant<Heartbeat, SequenceStarted, EarlyExitItemReport, VerifyItemReport,
-                                VerifyRoundDone, SequenceEnded, RolloutProgress, SequenceState, Drain>;
+using ReportItem =
+    std::variant<Heartbeat, SequenceStarted, EarlyExitItemReport, EarlyExitRoundReport,
+                 VerifyItemReport, VerifyRoundDone, SequenceEnded, RolloutProgress, SequenceState,
+                 Drain>;
 
 struct WorkerReported {
   ConnectionId connection = 0;

@@ -73,7 +73,8 @@ void Machine::HandleReport(const WorkerReported& event) {
       HandleVerifyRoundDone(worker, *done);
     } else if (const auto* started = std::get_if<SequenceStarted>(&event.item)) {
       HandleStarted(worker, *started);
-    } else if (!std::holds_alternative<EarlyExitItemReport>(event.item)) {
+    } else if (!std::holds_alternative<EarlyExitItemReport>(event.item) &&
+               !std::holds_alternative<EarlyExitRoundReport>(event.item)) {
       CloseFaulty(worker, "a verifier does not report rollouts");
     }
   } else if (const auto* progress = std::get_if<RolloutProgress>(&event.item)) {

@@ -23,6 +23,7 @@ std::string Print(const StartVerify& verify) {
                                        item.end == item.committed_length ? " final" : "")
                         : absl::StrCat(item.sequence_id, " window ", Tokens(item.window), " after ",
                                        item.committed_length));
+    if (item.branch_top_k > 0) absl::StrAppend(&items.back(), " top_k=", item.branch_top_k);
   }
   return absl::StrCat("StartVerify ", verify.round_id, ": ", absl::StrJoin(items, "; "));
 }
@@ -31,7 +32,9 @@ std::string Print(const StartRollout& rollout) {
   std::vector<std::string> roots;
   for (const RolloutRoot& root : rollout.roots) {
     roots.push_back(absl::StrCat("(", root.num_accepted, ",",
-                                 root.token.has_value() ? absl::StrCat(*root.token) : "own", ")"));
+                                 root.token.has_value() ? absl::StrCat(*root.token)
+                                                        : absl::StrCat("own", root.own_rank),
+                                 ")"));
   }
   return absl::StrCat("StartRollout ", rollout.sequence_id, " round=", rollout.round_id,
                       " committed=", rollout.committed_length, " path_offset=", rollout.path_offset,

@@ -121,6 +121,13 @@ nlohmann::ordered_json SpeculationJson(const v1::SpeculationStatistics& speculat
       {"empty_window_rounds", speculation.empty_window_rounds()},
       {"max_batch", speculation.max_batch()},
       {"resumes", speculation.resumes()},
+      {"branch_hits", speculation.branch_hits()},
+      {"branch_misses", speculation.branch_misses()},
+      {"branch_hit_depth", speculation.branch_hit_depth()},
+      {"fallbacks",
+       {{"empty", speculation.fallbacks().empty()},
+        {"ngram", speculation.fallbacks().ngram()},
+        {"held", speculation.fallbacks().held()}}},
   };
 }
 

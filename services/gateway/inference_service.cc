@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/error.h"
+#include "common/speculation_policy.h"
 #include "mirrorsd/v1/inference.grpc.pb.h"
 #include "services/gateway/byte_buffers.h"
 #include "services/gateway/generate_stream.h"
@@ -124,7 +125,7 @@ class InferenceService final : public Base {
     info->set_version(version_);
     info->set_model(state_->model.name);
     info->set_ready(view.reachable && cell.ready && !state_->draining.load());
-    info->set_default_speculation(wire::SpeculationModeName(cell.default_speculation));
+    info->set_default_speculation(SpeculationModeName(cell.default_speculation));
     info->set_default_num_speculative_tokens(cell.default_num_speculative_tokens);
     for (const std::string& reason : cell.speculation_degraded) {
       info->add_speculation_degraded(reason);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "common/error.h"
+#include "common/speculation_policy.h"
 #include "scheduler/transcript/printing.h"
 
 namespace mirrorsd::journal {
@@ -44,7 +45,9 @@ std::string Tokens(const std::vector<TokenId>& tokens) {
 std::string ConfigLine(const scheduler::CoreConfig& config) {
   std::string line = absl::StrCat(
       "config window=", config.num_speculative_tokens,
-      config.speculation == SpeculationMode::kOff ? " speculation=off" : "",
+      " speculation=", SpeculationModeName(config.speculation),
+      " branch_top_k=", config.branch_top_k, " branch_budget=", config.branch_budget,
+      " fallback=", MissFallbackName(config.miss_fallback),
       " max_num_seqs=", config.max_num_seqs, " max_queued=", config.max_queued,
       " prefill_rows=", config.max_prefill_rows_per_round,
       " queue_timeout=", absl::FormatDuration(config.queue_timeout),
@@ -126,7 +129,19 @@ struct ItemLine {
     return absl::StrCat(kStates[static_cast<int>(x.state)], " ", x.sequence_id,
                         " kv=", x.draft_kv_length);
   }
-  std::string operator()(const scheduler::EarlyExitItemReport&) const { return ""; }
+  std::string operator()(const scheduler::EarlyExitItemReport& x) const {
+    std::string line = absl::StrCat("exit ", x.round_id, " ", x.item.sequence_id);
+    for (const EarlyExitRow& row : x.item.rows) {
+      absl::StrAppend(&line, " ", row.drafted_score ? absl::StrCat(*row.drafted_score) : "-");
+      for (const Candidate& candidate : row.candidates) {
+        absl::StrAppend(&line, ",", candidate.token, ":", candidate.score);
+      }
+    }
+    return line;
+  }
+  std::string operator()(const scheduler::EarlyExitRoundReport& x) const {
+    return absl::StrCat("exited ", x.round_id);
+  }
 };
 
 }  // namespace

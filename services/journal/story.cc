@@ -8,6 +8,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "common/error.h"
+#include "common/speculation_policy.h"
 #include "services/journal/replay.h"
 
 namespace mirrorsd::journal {
@@ -19,18 +20,6 @@ namespace pb = ::mirrorsd::internal::v1;
 std::string Shown(const std::string& text) { return absl::Utf8SafeCHexEscape(text); }
 
 std::string Range(int64_t begin, int64_t end) { return absl::StrCat("[", begin, ", ", end, ")"); }
-
-const char* ModeName(SpeculationMode mode) {
-  switch (mode) {
-    case SpeculationMode::kDefault: return "as configured";
-    case SpeculationMode::kOff: return "off";
-    case SpeculationMode::kSerial: return "serial";
-    case SpeculationMode::kTwoCohorts: return "two_cohorts";
-    case SpeculationMode::kMirror: return "mirror";
-    case SpeculationMode::kAuto: return "auto";
-  }
-  return "unknown";
-}
 
 const char* StateName(DraftSequenceState state) {
   switch (state) {
@@ -112,8 +101,8 @@ void Story::See(const scheduler::Submitted& submitted) {
   const SamplingParameters& sampling = request.sampling;
   std::string text = absl::StrCat(
       "submitted: ", request.token_ids.size(), " prompt tokens, at most ", request.max_tokens,
-      " more; speculation ", ModeName(request.speculation), ", temperature ", sampling.temperature,
-      ", seed ", sampling.seed);
+      " more; speculation ", SpeculationModeName(request.speculation), ", temperature ",
+      sampling.temperature, ", seed ", sampling.seed);
   if (request.deadline.has_value()) {
     absl::StrAppend(&text, ", deadline ", absl::FormatDuration(*request.deadline));
   }

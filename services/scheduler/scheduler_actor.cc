@@ -124,6 +124,7 @@ void SchedulerActor::TakeBatch(WorkerBatch batch) {
       for (EarlyExitItem& item : exit->items) {
         step(EarlyExitItemReport{exit->round_id, std::move(item)});
       }
+      step(EarlyExitRoundReport{exit->round_id, exit->sent_at_ns, exit->times});
     } else {
       std::visit(
           [&](auto&& item) {

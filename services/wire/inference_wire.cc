@@ -4,13 +4,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/error.h"
+#include "common/speculation_policy.h"
 #include "services/wire/field_check.h"
 #include "services/wire/limits.h"
 
 namespace mirrorsd::wire {
 namespace {
-
-constexpr const char* kModeNames[] = {"default", "off", "serial", "two_cohorts", "mirror", "auto"};
 
 void ParseLogitBias(const v1::SamplingParams& message, const Field& field, Checks* checks,
                     SamplingOverrides* sampling) {
@@ -112,10 +111,6 @@ void ParseStops(const v1::GenerateRequest& message, const Field& root, Checks* c
 }
 
 }  // namespace
-
-const char* SpeculationModeName(SpeculationMode mode) {
-  return kModeNames[static_cast<size_t>(mode)];
-}
 
 absl::StatusOr<SpeculationMode> ParseSpeculationMode(const std::string& text,
                                                      const std::string& field) {
@@ -239,6 +234,15 @@ void Write(const SpeculationStats& stats, SpeculationMode mode,
   message->set_empty_window_rounds(stats.empty_window_rounds);
   message->set_max_batch(stats.max_batch);
   message->set_resumes(stats.resumes);
+  message->set_branch_hits(stats.branch_hits);
+  message->set_branch_misses(stats.branch_misses);
+  message->set_branch_hit_depth(stats.branch_hits > 0
+                                    ? static_cast<double>(stats.branch_hit_depth_sum) /
+                                          static_cast<double>(stats.branch_hits)
+                                    : 0.0);
+  message->mutable_fallbacks()->set_empty(stats.empty_window_rounds);
+  message->mutable_fallbacks()->set_ngram(stats.ngram_window_rounds);
+  message->mutable_fallbacks()->set_held(stats.held_rounds);
 }
 
 }  // namespace mirrorsd::wire

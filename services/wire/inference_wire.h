@@ -81,8 +81,6 @@ absl::StatusOr<GenerateCommand> Parse(const v1::GenerateRequest& message);
 absl::StatusOr<TokenizeCommand> Parse(const v1::TokenizeRequest& message);
 absl::StatusOr<DetokenizeCommand> Parse(const v1::DetokenizeRequest& message);
 
-// "off", "serial", ...; the names of the command line. kDefault is "default".
-const char* SpeculationModeName(SpeculationMode mode);
 // Errors:  InvalidField(field) for a mode of a later version, which says so, and for an unknown one
 absl::StatusOr<SpeculationMode> ParseSpeculationMode(const std::string& text,
                                                      const std::string& field);

@@ -39,6 +39,11 @@ void ParseStats(const pb::SpeculationStats& message, const Field& field, Checks*
   checks->NotNegative(Field(field, "empty_window_rounds"), message.empty_window_rounds());
   checks->NotNegative(Field(field, "max_batch"), message.max_batch());
   checks->NotNegative(Field(field, "resumes"), message.resumes());
+  checks->NotNegative(Field(field, "branch_hits"), message.branch_hits());
+  checks->NotNegative(Field(field, "branch_hit_depth_sum"), message.branch_hit_depth_sum());
+  checks->NotNegative(Field(field, "branch_misses"), message.branch_misses());
+  checks->NotNegative(Field(field, "ngram_window_rounds"), message.ngram_window_rounds());
+  checks->NotNegative(Field(field, "held_rounds"), message.held_rounds());
   ParsePositions(message.accepted_per_position(), Field(field, "accepted_per_position"), checks,
                  &stats->accepted_per_position);
   ParsePositions(message.drafted_per_position(), Field(field, "drafted_per_position"), checks,
@@ -49,6 +54,11 @@ void ParseStats(const pb::SpeculationStats& message, const Field& field, Checks*
   stats->empty_window_rounds = message.empty_window_rounds();
   stats->max_batch = message.max_batch();
   stats->resumes = message.resumes();
+  stats->branch_hits = message.branch_hits();
+  stats->branch_hit_depth_sum = message.branch_hit_depth_sum();
+  stats->branch_misses = message.branch_misses();
+  stats->ngram_window_rounds = message.ngram_window_rounds();
+  stats->held_rounds = message.held_rounds();
 }
 
 void ParseWorker(const pb::AttachedWorker& message, const Field& field, Checks* checks,
@@ -235,6 +245,11 @@ void Write(const Committed& committed, pb::Committed* message) {
   stats->set_empty_window_rounds(committed.stats.empty_window_rounds);
   stats->set_max_batch(committed.stats.max_batch);
   stats->set_resumes(committed.stats.resumes);
+  stats->set_branch_hits(committed.stats.branch_hits);
+  stats->set_branch_hit_depth_sum(committed.stats.branch_hit_depth_sum);
+  stats->set_branch_misses(committed.stats.branch_misses);
+  stats->set_ngram_window_rounds(committed.stats.ngram_window_rounds);
+  stats->set_held_rounds(committed.stats.held_rounds);
   message->set_queue_time_ns(absl::ToInt64Nanoseconds(committed.queue_time));
 }
 

@@ -14,6 +14,8 @@ void ParseItem(const pb::VerifyItem& message, const Field& field, Checks* checks
                   kMaxContextTokens);
   item->sequence_id = message.sequence_id();
   item->committed_length = message.committed_length();
+  checks->InRange(Field(field, "branch_top_k"), message.branch_top_k(), 0, kMaxBranchTopK);
+  item->branch_top_k = message.branch_top_k();
   switch (message.rows_case()) {
     case pb::VerifyItem::kPrefill: {
       const Field prefill(field, "prefill");
@@ -170,6 +172,7 @@ void Write(const StartVerify& start, pb::StartVerify* message) {
     pb::VerifyItem* out = message->add_items();
     out->set_sequence_id(item.sequence_id);
     out->set_committed_length(item.committed_length);
+    out->set_branch_top_k(item.branch_top_k);
     if (item.is_prefill) {
       out->mutable_prefill()->set_begin(item.begin);
       out->mutable_prefill()->set_end(item.end);

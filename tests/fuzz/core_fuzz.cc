@@ -178,6 +178,7 @@ class Life {
       say(VerifyRoundDone{done->round_id, done->times, done->blocks});
     } else if (auto* exit = std::get_if<EarlyExitReported>(&report)) {
       for (EarlyExitItem& item : exit->items) say(EarlyExitItemReport{exit->round_id, item});
+      say(EarlyExitRoundReport{exit->round_id, exit->sent_at_ns, exit->times});
     } else {
       std::visit(
           [&](auto& item) {

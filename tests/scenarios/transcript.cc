@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/time/time.h"
 #include "common/error.h"
+#include "common/speculation_policy.h"
 #include "scheduler/core/core.h"
 #include "scheduler/policy/policies.h"
 #include "scheduler/transcript/printing.h"
@@ -145,7 +146,18 @@ class Runner {
     CoreConfig config;
     for (const SpeculationPolicy& policy : Policies()) config.policies.push_back(policy);
     config.num_speculative_tokens = static_cast<int32_t>(line.Number("window", 4));
-    if (line.Text("speculation", "serial") == "off") config.speculation = SpeculationMode::kOff;
+    const std::string mode = line.Text("speculation", "serial");
+    for (const SpeculationPolicy& policy : Policies()) {
+      if (mode == SpeculationModeName(policy.mode)) config.speculation = policy.mode;
+    }
+    config.branch_top_k = static_cast<int32_t>(line.Number("branch_top_k", 2));
+    config.branch_budget = static_cast<int32_t>(line.Number("branch_budget", 8));
+    for (const MissFallback fallback :
+         {MissFallback::kEmpty, MissFallback::kNgram, MissFallback::kHold}) {
+      if (line.Text("fallback", "empty") == MissFallbackName(fallback)) {
+        config.miss_fallback = fallback;
+      }
+    }
     config.max_num_seqs = static_cast<int32_t>(line.Number("max_num_seqs", 256));
     config.max_queued = static_cast<int32_t>(line.Number("max_queued", 16));
     config.max_prefill_rows_per_round = static_cast<int32_t>(line.Number("prefill_rows", 256));
@@ -260,6 +272,8 @@ class Runner {
                                                                : DraftSequenceState::kAbsent;
       return SequenceState{first, state, number("kv"), {64, 64, 0}};
     }
+    if (verb == "exit") return ParseExit(line);
+    if (verb == "exited") return EarlyExitRoundReport{first, line.Number("sent_at", 0), {}};
     if (verb == "rolled") {
       RolloutProgress progress;
       progress.round_id = first;
@@ -272,6 +286,25 @@ class Runner {
       return progress;
     }
     return std::nullopt;
+  }
+
+  // "exit ROUND SEQUENCE DRAFTED,TOKEN:SCORE,... ...": a word for each row, "-" for the score that the last has not.
+  static ReportItem ParseExit(const Line& line) {
+    EarlyExitItemReport report{static_cast<uint64_t>(line.NumberAt(1)),
+                               {static_cast<uint64_t>(line.NumberAt(2)), {}}};
+    for (size_t word = 3; word < line.num_words(); ++word) {
+      EarlyExitRow& row = report.item.rows.emplace_back();
+      const std::vector<std::string> parts = absl::StrSplit(line.Word(word), ',');
+      if (parts[0] != "-") row.drafted_score = std::strtof(parts[0].c_str(), nullptr);
+      for (size_t part = 1; part < parts.size(); ++part) {
+        const std::pair<std::string, std::string> candidate =
+            absl::StrSplit(parts[part], absl::MaxSplits(':', 1));
+        row.candidates.push_back(
+            {static_cast<TokenId>(std::strtol(candidate.first.c_str(), nullptr, 10)),
+             std::strtof(candidate.second.c_str(), nullptr)});
+      }
+    }
+    return report;
   }
 
   void Show(std::vector<std::string>* answers) {

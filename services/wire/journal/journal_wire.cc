@@ -32,6 +32,13 @@ struct ItemWriter {
     out->mutable_early_exit_item()->set_round_id(round_id);
     Write(item, out->mutable_early_exit_item()->mutable_item());
   }
+  void operator()(const EarlyExitRoundReport& report) {
+    const auto& [round_id, sent_at_ns, times] = report;
+    pb::JournalEarlyExitRound* round = out->mutable_early_exit_round();
+    round->set_round_id(round_id);
+    round->set_sent_at_ns(sent_at_ns);
+    Write(times, round->mutable_times());
+  }
   void operator()(const VerifyItemReport& report) {
     const auto& [round_id, item] = report;
     out->mutable_verify_item()->set_round_id(round_id);
@@ -109,6 +116,15 @@ void ParseItem(const pb::JournalReported& message, const Field& field, Checks* c
       report.round_id = message.early_exit_item().round_id();
       return Parse(message.early_exit_item().item(), Field(field, "early_exit_item"), checks,
                    &report.item);
+    }
+    case Case::kEarlyExitRound: {
+      const pb::JournalEarlyExitRound& round = message.early_exit_round();
+      const Field round_field(field, "early_exit_round");
+      auto& report = item->emplace<EarlyExitRoundReport>();
+      report.round_id = round.round_id();
+      report.sent_at_ns = round.sent_at_ns();
+      checks->NotNegative(Field(round_field, "sent_at_ns"), round.sent_at_ns());
+      return Parse(round.times(), Field(round_field, "times"), checks, &report.times);
     }
     case Case::kVerifyItem: {
       auto& report = item->emplace<VerifyItemReport>();

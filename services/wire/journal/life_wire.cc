@@ -71,9 +71,9 @@ void ParsePolicies(const pb::JournalConfig& message, const Field& field, Checks*
 void ParseConfig(const pb::JournalConfig& message, const Field& field, Checks* checks,
                  CoreConfig* config) {
   auto& [epoch, vocabulary, model, other_numerics, policies, speculation, num_speculative_tokens,
-         max_num_seqs, max_queued, max_prefill_rows, queue_timeout, worker_timeout, loss_timeout,
-         min_round_timeout, end_timeout, stall_timeout, min_draft_wait, max_draft_wait,
-         max_missed_deadlines] = *config;
+         branch_top_k, branch_budget, miss_fallback, max_num_seqs, max_queued, max_prefill_rows,
+         queue_timeout, worker_timeout, loss_timeout, min_round_timeout, end_timeout,
+         stall_timeout, min_draft_wait, max_draft_wait, max_missed_deadlines] = *config;
   const auto count = [&](const char* name, int32_t value, int32_t low, int32_t* out) {
     checks->InRange(Field(field, name), value, low, std::numeric_limits<int32_t>::max());
     *out = value;
@@ -94,6 +94,11 @@ void ParseConfig(const pb::JournalConfig& message, const Field& field, Checks* c
   checks->InRange(Field(field, "num_speculative_tokens"), message.num_speculative_tokens(), 0,
                   kMaxWindowTokens);
   num_speculative_tokens = message.num_speculative_tokens();
+  count("branch_top_k", message.branch_top_k(), 1, &branch_top_k);
+  count("branch_budget", message.branch_budget(), 1, &branch_budget);
+  checks->InRange(Field(field, "miss_fallback"), message.miss_fallback(), 0,
+                  static_cast<int64_t>(MissFallback::kHold));
+  miss_fallback = static_cast<MissFallback>(message.miss_fallback());
   count("max_num_seqs", message.max_num_seqs(), 1, &max_num_seqs);
   count("max_queued", message.max_queued(), 0, &max_queued);
   count("max_prefill_rows_per_round", message.max_prefill_rows_per_round(), 1, &max_prefill_rows);
@@ -111,9 +116,10 @@ void ParseConfig(const pb::JournalConfig& message, const Field& field, Checks* c
 void WriteConfig(const CoreConfig& config, const std::vector<RecordedPolicy>& recorded,
                  pb::JournalConfig* message) {
   const auto& [epoch, vocabulary, model, other_numerics, policies, speculation,
-               num_speculative_tokens, max_num_seqs, max_queued, max_prefill_rows, queue_timeout,
-               worker_timeout, loss_timeout, min_round_timeout, end_timeout, stall_timeout,
-               min_draft_wait, max_draft_wait, max_missed_deadlines] = config;
+               num_speculative_tokens, branch_top_k, branch_budget, miss_fallback, max_num_seqs,
+               max_queued, max_prefill_rows, queue_timeout, worker_timeout, loss_timeout,
+               min_round_timeout, end_timeout, stall_timeout, min_draft_wait, max_draft_wait,
+               max_missed_deadlines] = config;
   message->set_scheduler_epoch(epoch);
   message->set_vocabulary_fingerprint(vocabulary);
   message->set_model_fingerprint(model);
@@ -124,6 +130,9 @@ void WriteConfig(const CoreConfig& config, const std::vector<RecordedPolicy>& re
   }
   message->set_speculation(static_cast<pb::SpeculationMode>(speculation));
   message->set_num_speculative_tokens(num_speculative_tokens);
+  message->set_branch_top_k(branch_top_k);
+  message->set_branch_budget(branch_budget);
+  message->set_miss_fallback(static_cast<uint32_t>(miss_fallback));
   message->set_max_num_seqs(max_num_seqs);
   message->set_max_queued(max_queued);
   message->set_max_prefill_rows_per_round(max_prefill_rows);

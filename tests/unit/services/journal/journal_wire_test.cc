@@ -32,6 +32,7 @@ std::vector<Event> EveryEvent() {
       report(VerifyRoundDone{done->round_id, done->times, done->blocks});
     } else if (const auto* exit = std::get_if<EarlyExitReported>(&from)) {
       report(EarlyExitItemReport{exit->round_id, exit->items[0]});
+      report(EarlyExitRoundReport{exit->round_id, exit->sent_at_ns, exit->times});
     } else {
       std::visit(
           [&](const auto& item) {

@@ -64,6 +64,11 @@ TEST(SchedulingWireTest, CommittedSurvivesTheWire) {
   EXPECT_EQ(committed->stats.accepted_per_position, expected.stats.accepted_per_position);
   EXPECT_EQ(committed->stats.drafted_per_position, expected.stats.drafted_per_position);
   EXPECT_EQ(committed->stats.empty_window_rounds, expected.stats.empty_window_rounds);
+  EXPECT_EQ(committed->stats.branch_hits, expected.stats.branch_hits);
+  EXPECT_EQ(committed->stats.branch_hit_depth_sum, expected.stats.branch_hit_depth_sum);
+  EXPECT_EQ(committed->stats.branch_misses, expected.stats.branch_misses);
+  EXPECT_EQ(committed->stats.ngram_window_rounds, expected.stats.ngram_window_rounds);
+  EXPECT_EQ(committed->stats.held_rounds, expected.stats.held_rounds);
   EXPECT_EQ(committed->stats.max_batch, expected.stats.max_batch);
   EXPECT_EQ(committed->stats.resumes, expected.stats.resumes);
 }
