@@ -4,7 +4,7 @@
 
 Stages write into --work and are skipped when their file is there already, so that a cut run can be
 taken up again: tokenizer, half, trunk, target, draft, and with --until control the target's second branch,
-which was trained without the exit loss.
+which was trained without the exit loss. A stage that was cut goes on from NAME.unfinished.pt.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from folder import read_model, write_model
 from llama import Llama, LlamaShape, grow, round_to_bfloat16, shrink
 from prompts import held_out_prompts
 from text import train_tokenizer, write_tokenizer
-from training import Budget, Phase, target_outputs, train_draft, train_target
+from training import Budget, Phase, target_outputs, train_draft, train_target, unfinished_path
 
 VOCAB_SIZE = 1024
 CONTEXT = 1024
@@ -97,10 +97,15 @@ class Maker:
         return Budget(minutes, min(steps, self.arguments.steps))
 
     def _stage(self, name: str, model: Llama, train) -> Llama:
-        """Runs `train(model, checkpoint)` unless its checkpoint is there; returns the trained model."""
+        """Runs `train(model, checkpoint)` unless its checkpoint is there, from where a cut run left
+        its weights if it was cut; returns the trained model."""
         checkpoint = self.arguments.work / f"{name}.pt"
+        unfinished = unfinished_path(checkpoint)
         model = model.to(self.arguments.device)
         if not checkpoint.exists():
+            if unfinished.exists():
+                print(f"{name}: going on from {unfinished}, with its whole budget", flush=True)
+                model.load_state_dict(torch.load(unfinished, map_location=self.arguments.device))
             train(model, checkpoint)
         model.load_state_dict(torch.load(checkpoint, map_location=self.arguments.device))
         return model

@@ -101,11 +101,16 @@ def draft_loss(draft: Llama, target: Llama, ids: torch.Tensor, weights: torch.Te
     return distilled + 0.2 * text, text
 
 
+def unfinished_path(checkpoint: pathlib.Path) -> pathlib.Path:
+    """Where the weights of a stage lie while it runs, and after it was cut."""
+    return checkpoint.with_suffix(".unfinished.pt")
+
+
 def _run(phase: Phase, model: Llama, loss_of, next_batch, budget: Budget, checkpoint: pathlib.Path) -> None:
     """Steps until the budget is spent, then writes `checkpoint`; every minute one that says it is unfinished."""
     optimizer = ModelOptimizer(model)
     device = model.cos.device
-    unfinished = checkpoint.with_suffix(".unfinished.pt")
+    unfinished = unfinished_path(checkpoint)
     step, tokens, saved, average = 0, 0, time.monotonic(), None
     while (progress := budget.progress(step)) < 1.0:
         ids, weights = next_batch(step)
