@@ -52,6 +52,7 @@ MAY_INCLUDE = {
     "services/verifier": ["services/worker", "workers/verifier"],
     "services/gateway": ROLE + ["services/text", "services/http", "services/config"],
     "services/bench": COMMON + ["services/runtime"],
+    "services/bench/options": BENCHMARK,
     "services/bench/engine": BENCHMARK,
     "services/bench/rounds": BENCHMARK,
     "services/bench/record": BENCHMARK,

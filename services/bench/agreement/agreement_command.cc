@@ -11,8 +11,8 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "services/bench/agreement/agreement_report.h"
+#include "services/bench/options/list_options.h"
 #include "services/bench/progress.h"
 #include "services/bench/prompt_file.h"
 #include "services/bench/result_line.h"
@@ -37,20 +37,6 @@ struct Models {
   gateway::ModelText text;
   std::optional<engine::TwinSpec> twin;
 };
-
-absl::StatusOr<std::vector<double>> Temperatures(const config::Options& options) {
-  std::vector<double> values;
-  for (const absl::string_view part : absl::StrSplit(options.Text("temperatures"), ',', absl::SkipEmpty())) {
-    double value = 0;
-    if (!absl::SimpleAtod(part, &value) || !(value >= 0 && value <= 100)) {
-      return cell::UsageError(options.Place("temperatures"),
-                              absl::StrCat("'", part, "' is not a number of 0 to 100"));
-    }
-    values.push_back(value);
-  }
-  if (values.empty()) return cell::UsageError(options.Place("temperatures"), "is empty");
-  return values;
-}
 
 absl::StatusOr<Models> Load(const config::Options& options, int32_t max_tokens) {
   Models models;
@@ -150,7 +136,7 @@ absl::Status Run(const config::Options& options) {
   if (!cell::HasModel(options) || !cell::HasDraft(options)) {
     return cell::UsageError("--model", "and --draft-model are needed, or --load-format");
   }
-  const auto temperatures = Temperatures(options);
+  const auto temperatures = TemperatureList(options);
   if (!temperatures.ok()) return temperatures.status();
   const int64_t max_tokens = options.OptionalInteger("max-tokens").value_or(64);
   if (max_tokens < 1 || max_tokens > kMaxTokens) {

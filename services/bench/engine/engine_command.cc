@@ -7,10 +7,9 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "services/bench/engine/engine_report.h"
+#include "services/bench/options/list_options.h"
 #include "services/bench/progress.h"
 #include "services/bench/result_line.h"
 #include "services/cell/models/load_format.h"
@@ -25,21 +24,6 @@ constexpr char kProgram[] = "mirrorsd bench engine";
 constexpr int kMaxPassRows = 4096;
 constexpr int kMaxBenchContext = 1 << 20;
 
-absl::StatusOr<std::vector<int>> Integers(const config::Options& options, std::string_view name, int low,
-                                          int high) {
-  std::vector<int> values;
-  for (const absl::string_view part : absl::StrSplit(options.Text(name), ',', absl::SkipEmpty())) {
-    int value = 0;
-    if (!absl::SimpleAtoi(part, &value) || value < low || value > high) {
-      return cell::UsageError(options.Place(name), absl::StrCat("'", part, "' is not a whole number of ",
-                                                                low, " to ", high));
-    }
-    values.push_back(value);
-  }
-  if (values.empty()) return cell::UsageError(options.Place(name), "is empty");
-  return values;
-}
-
 absl::StatusOr<EngineBenchSettings> SettingsFrom(const config::Options& options) {
   EngineBenchSettings settings;
   const struct {
@@ -50,7 +34,7 @@ absl::StatusOr<EngineBenchSettings> SettingsFrom(const config::Options& options)
                {"contexts", &settings.contexts, 0, kMaxBenchContext},
                {"prefill-rows", &settings.prefill_rows, 1, kMaxPassRows}};
   for (const auto& list : lists) {
-    auto values = Integers(options, list.name, list.low, list.high);
+    auto values = IntegerList(options, list.name, list.low, list.high);
     if (!values.ok()) return values.status();
     *list.values = *std::move(values);
   }

@@ -6,14 +6,12 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "services/bench/progress.h"
 #include "services/bench/record/recording.h"
 #include "services/bench/result_line.h"
 #include "services/bench/rounds/measured_cell.h"
 #include "services/bench/rounds/plan.h"
+#include "services/bench/rounds/rounds_options.h"
 #include "services/bench/rounds/run.h"
 #include "services/cell/cell.h"
 #include "services/cell/models/load_format.h"
@@ -24,49 +22,6 @@ namespace {
 
 constexpr char kProgram[] = "mirrorsd bench record";
 constexpr size_t kTogether = 8;  // requests asked at once
-
-absl::StatusOr<RoundsSettings> SettingsFrom(const config::Options& options) {
-  RoundsSettings settings;
-  settings.temperatures.clear();
-  for (const absl::string_view part : absl::StrSplit(options.Text("temperatures"), ',', absl::SkipEmpty())) {
-    double value = 0;
-    if (!absl::SimpleAtod(part, &value) || !(value >= 0 && value <= 100)) {
-      return cell::UsageError(options.Place("temperatures"),
-                              absl::StrCat("'", part, "' is not a number of 0 to 100"));
-    }
-    settings.temperatures.push_back(value);
-  }
-  if (settings.temperatures.empty()) return cell::UsageError(options.Place("temperatures"), "is empty");
-  for (const absl::string_view part : absl::StrSplit(options.Text("categories"), ',', absl::SkipEmpty())) {
-    settings.categories.emplace_back(part);
-  }
-  settings.prompts_per_category = static_cast<int>(options.Integer("prompts-per-category"));
-  settings.ignore_eos = options.Flag("ignore-eos");
-  if (options.Has("max-tokens")) {
-    if (options.Integer("max-tokens") < 1 || options.Integer("max-tokens") > 1'000'000) {
-      return cell::UsageError(options.Place("max-tokens"), "is out of range (limit: 1 to 1000000)");
-    }
-    settings.max_tokens = static_cast<int>(options.Integer("max-tokens"));
-  }
-  if (options.Has("seed") && !absl::SimpleAtoi(options.Text("seed"), &settings.seed)) {
-    return cell::UsageError(options.Place("seed"), "is not a whole number (limit: 0 to 2^64-1)");
-  }
-  return settings;
-}
-
-absl::StatusOr<std::vector<Prompt>> PromptsFrom(const config::Options& options,
-                                                const RoundsSettings& settings) {
-  std::string path = options.Text("prompts");
-  if (path.empty() && !options.Has("model")) {
-    return cell::UsageError("--prompts", "is needed where there is no folder of --model");
-  }
-  if (path.empty()) path = options.Text("model") + "/held_out_prompts.jsonl";
-  auto prompts = ReadPromptFile(path);
-  if (!prompts.ok()) return prompts.status();
-  std::vector<Prompt> chosen = ChoosePrompts(settings, *std::move(prompts));
-  if (!chosen.empty()) return chosen;
-  return cell::UsageError(options.Place("categories"), absl::StrCat("no prompt of ", path, " is of these"));
-}
 
 // Asks for prompts [begin, end) at one temperature and adds what was said.
 absl::Status RecordSome(const RoundsSettings& settings, const std::vector<Prompt>& prompts, double temperature,
@@ -129,11 +84,12 @@ cell::ExitCode RunBenchRecord(const config::Options& options) {
   if (!options.Has("record")) {
     return cell::ReportFailure(kProgram, cell::UsageError("--record", "is needed"));
   }
-  const auto settings = SettingsFrom(options);
-  if (!settings.ok()) return cell::ReportFailure(kProgram, settings.status());
-  const auto prompts = PromptsFrom(options, *settings);
+  RoundsSettings settings;
+  const absl::Status read = ReadRequestSettings(options, /*least_tokens=*/1, &settings);
+  if (!read.ok()) return cell::ReportFailure(kProgram, read);
+  const auto prompts = ReadChosenPrompts(options, settings);
   if (!prompts.ok()) return cell::ReportFailure(kProgram, prompts.status());
-  const absl::Status status = Record(options, *settings, *prompts);
+  const absl::Status status = Record(options, settings, *prompts);
   return status.ok() ? cell::kExitDone : cell::ReportFailure(kProgram, status);
 }
 

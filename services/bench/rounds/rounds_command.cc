@@ -5,14 +5,14 @@
 #include <fstream>
 #include <optional>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "common/error.h"
+#include "services/bench/options/list_options.h"
 #include "services/bench/progress.h"
 #include "services/bench/result_line.h"
 #include "services/bench/rounds/plots.h"
 #include "services/bench/rounds/report.h"
+#include "services/bench/rounds/rounds_options.h"
 #include "services/cell/models/load_format.h"
 #include "services/cell/role_options.h"
 #include "services/cell/signals.h"
@@ -24,83 +24,25 @@ constexpr char kProgram[] = "mirrorsd bench rounds";
 constexpr int kMaxWindow = 64;
 constexpr int kMaxBatch = 1024;
 
-std::vector<std::string> List(const config::Options& options, std::string_view name) {
-  std::vector<std::string> parts;
-  for (const absl::string_view part : absl::StrSplit(options.Text(name), ',', absl::SkipEmpty())) {
-    parts.emplace_back(part);
-  }
-  return parts;
-}
-
-absl::StatusOr<std::vector<int>> Integers(const config::Options& options, std::string_view name, int low,
-                                          int high) {
-  std::vector<int> values;
-  for (const std::string& part : List(options, name)) {
-    int value = 0;
-    if (!absl::SimpleAtoi(part, &value) || value < low || value > high) {
-      return cell::UsageError(options.Place(name), absl::StrCat("'", part, "' is not a whole number of ",
-                                                                low, " to ", high));
-    }
-    values.push_back(value);
-  }
-  if (values.empty()) return cell::UsageError(options.Place(name), "is empty");
-  return values;
-}
-
 absl::StatusOr<RoundsSettings> SettingsFrom(const config::Options& options) {
   RoundsSettings settings;
-  auto windows = Integers(options, "windows", 1, kMaxWindow);
+  auto windows = IntegerList(options, "windows", 1, kMaxWindow);
   if (!windows.ok()) return windows.status();
-  auto contestants = MakeContestants(List(options, "modes"), *windows);
+  auto contestants = MakeContestants(WordList(options, "modes"), *windows);
   if (!contestants.ok()) return cell::UsageError(options.Place("modes"), contestants.status().message());
   settings.contestants = *std::move(contestants);
   if (settings.contestants.size() > 1 && !cell::HasDraft(options)) {
     return cell::UsageError("--draft-model", "is needed to speculate");
   }
-  auto batches = Integers(options, "batches", 1, kMaxBatch);
+  auto batches = IntegerList(options, "batches", 1, kMaxBatch);
   if (!batches.ok()) return batches.status();
   settings.batches = *std::move(batches);
-  settings.temperatures.clear();
-  for (const std::string& part : List(options, "temperatures")) {
-    double value = 0;
-    if (!absl::SimpleAtod(part, &value) || !(value >= 0 && value <= 100)) {
-      return cell::UsageError(options.Place("temperatures"),
-                              absl::StrCat("'", part, "' is not a number of 0 to 100"));
-    }
-    settings.temperatures.push_back(value);
-  }
-  if (settings.temperatures.empty()) return cell::UsageError(options.Place("temperatures"), "is empty");
-  settings.categories = List(options, "categories");
-  settings.prompts_per_category = static_cast<int>(options.Integer("prompts-per-category"));
   settings.repeats = static_cast<int>(options.Integer("repeats"));
   settings.warm_ups = static_cast<int>(options.Integer("warm-ups"));
-  settings.ignore_eos = options.Flag("ignore-eos");
-  if (options.Has("max-tokens")) {
-    const int64_t tokens = options.Integer("max-tokens");
-    if (tokens < 2 || tokens > 1'000'000) {
-      return cell::UsageError(options.Place("max-tokens"), "is out of range (limit: 2 to 1000000)");
-    }
-    settings.max_tokens = static_cast<int>(tokens);
-  }
-  if (options.Has("seed") && !absl::SimpleAtoi(options.Text("seed"), &settings.seed)) {
-    return cell::UsageError(options.Place("seed"), "is not a whole number (limit: 0 to 2^64-1)");
+  if (absl::Status status = ReadRequestSettings(options, /*least_tokens=*/2, &settings); !status.ok()) {
+    return status;
   }
   return settings;
-}
-
-absl::StatusOr<std::vector<Prompt>> Prompts(const config::Options& options, const RoundsSettings& settings) {
-  std::string path = options.Text("prompts");
-  if (path.empty() && !options.Has("model")) {
-    return cell::UsageError("--prompts", "is needed: a twin has no prompts of its own");
-  }
-  if (path.empty()) path = options.Text("model") + "/held_out_prompts.jsonl";
-  auto prompts = ReadPromptFile(path);
-  if (!prompts.ok()) return prompts.status();
-  std::vector<Prompt> chosen = ChoosePrompts(settings, *std::move(prompts));
-  if (chosen.empty()) {
-    return cell::UsageError(options.Place("categories"), absl::StrCat("no prompt of ", path, " is of these"));
-  }
-  return chosen;
 }
 
 // The last line of a file of results.
@@ -181,7 +123,7 @@ cell::ExitCode RunBenchRounds(const config::Options& options) {
   }
   const auto settings = SettingsFrom(options);
   if (!settings.ok()) return cell::ReportFailure(kProgram, settings.status());
-  const auto prompts = Prompts(options, *settings);
+  const auto prompts = ReadChosenPrompts(options, *settings);
   if (!prompts.ok()) return cell::ReportFailure(kProgram, prompts.status());
   const auto measurement = Measure(options, *settings, *prompts);
   if (!measurement.ok()) return cell::ReportFailure(kProgram, measurement.status());
