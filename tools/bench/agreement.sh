@@ -9,21 +9,13 @@ bin=${MIRRORSD_BIN:-build/release/bin}
 lines=docs/results/agreement.jsonl
 out=docs/agreement_figures.md
 
-quietly() { # COMMAND...: ahead of everything else where that is allowed
-  if [ -w /proc/self/autogroup ] && [ "$(id -u)" = 0 ]; then
-    setsid -w sh -c 'echo -20 >/proc/self/autogroup; exec nice -n -20 "$@"' quiet "$@"
-  else
-    "$@"
-  fi
-}
-
 agreement() { # NAME WHAT OPTIONS...: a section with its tables and plots
   name=$1 what=$2
   shift 2
   echo
   echo "## $what"
   echo
-  quietly "$bin/mirrorsd" bench agreement --temperatures 0,1 --label "$what" --json $lines \
+  tools/bench/quietly.sh "$bin/mirrorsd" bench agreement --temperatures 0,1 --label "$what" --json $lines \
     --svg docs/plots/$name "$@"
   echo
   for plot in agreement_t0 recall_given_reject_t0 agreement_t1 recall_given_reject_t1 acceptance_t1; do

@@ -10,20 +10,12 @@ lines=docs/results/rounds.jsonl
 plots=docs/plots
 pair="--model models/demo-target --draft-model models/demo-draft"
 
-quietly() { # COMMAND...: ahead of everything else where that is allowed
-  if [ -w /proc/self/autogroup ] && [ "$(id -u)" = 0 ]; then
-    setsid -w sh -c 'echo -20 >/proc/self/autogroup; exec nice -n -20 "$@"' quiet "$@"
-  else
-    "$@"
-  fi
-}
-
 rounds() { # NAME WHAT OPTIONS...: one line and the plots of NAME
   name=$1 what=$2
   shift 2
   echo "== $name: $what" >&2
   for try in 1 2 3; do # a paced run that was disturbed is void, says so, and is tried again
-    quietly "$bin/mirrorsd" bench rounds "$@" --label "$what" --json $lines --svg $plots/$name && return
+    tools/bench/quietly.sh "$bin/mirrorsd" bench rounds "$@" --label "$what" --json $lines --svg $plots/$name && return
   done
   echo "== $name: no good run" >&2
 }
@@ -36,7 +28,7 @@ demo() {
 again() {
   rm -f build/rounds-first.jsonl build/rounds-second.jsonl
   for turn in first second; do
-    quietly "$bin/mirrorsd" bench rounds $pair --windows 2,4,8 --prompts-per-category 2 --repeats 9 \
+    tools/bench/quietly.sh "$bin/mirrorsd" bench rounds $pair --windows 2,4,8 --prompts-per-category 2 --repeats 9 \
       --label "demo pair, agreement" --json build/rounds-$turn.jsonl >/dev/null
   done
   "$bin/mirrorsd" bench rounds --compare build/rounds-first.jsonl --compare build/rounds-second.jsonl
