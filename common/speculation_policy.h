@@ -1,8 +1,8 @@
 #pragma once
 // The seam between the core, which runs rounds, and a speculation policy, which only decides how long a
-// window each sequence should have. A policy is a pure function in its own file under scheduler/policy/
-// and a row in its table; it sees measurements and returns numbers, so it cannot touch KV, RPC or
-// sampling. Plain data and a function pointer.
+// window each sequence should have, and whether its branches are rolled out ahead. A policy is a pure
+// function in its own file under scheduler/policy/ and a row in its table; it sees measurements and returns
+// numbers, so it cannot touch KV, RPC or sampling. Plain data and a function pointer.
 
 #include <cstdint>
 #include <vector>
@@ -15,6 +15,14 @@ namespace mirrorsd {
 
 // "off", "serial", ...: what the command line and the statistics call it. kDefault is "default".
 const char* SpeculationModeName(SpeculationMode mode);
+
+// What a mirror sequence does when the outcome was no branch. Never a wait for all, except kHold.
+enum class MissFallback : uint8_t {
+  kEmpty = 0,  // an empty window
+  kNgram,      // what followed the same last tokens earlier in the text; empty where they never came before
+  kHold,       // a serial draft, for which the cohort waits as long as it does for serial windows
+};
+const char* MissFallbackName(MissFallback fallback);  // "empty", "ngram", "hold"
 
 // What a policy may know of one sequence when its next window is to be drafted.
 struct SequenceOutlook {
@@ -32,24 +40,23 @@ struct CohortOutlook {
   absl::Duration verify_per_row;  // and of each further row
   absl::Duration draft_base;      // measured time of one depth at the draft
   absl::Duration draft_per_row;
+  int32_t branch_top_k = 0;       // K as configured
+  MissFallback miss_fallback = MissFallback::kEmpty;  // as configured
 };
-
-// What a mirror sequence does when the outcome was no branch. Never a wait for all, except kHold.
-enum class MissFallback : uint8_t {
-  kEmpty = 0,  // an empty window
-  kNgram,      // what followed the same last tokens earlier in the text; empty where they never came before
-  kHold,       // a serial draft, for which the cohort waits as long as it does for serial windows
-};
-const char* MissFallbackName(MissFallback fallback);  // "empty", "ngram", "hold"
 
 struct PolicyDecision {
   int32_t window = 0;  // tokens to draft; the core caps it at remaining - 1 and the workers' limits
+  // K > 0: the sequence's branches are rolled out while its rounds run, and its rounds wait for no draft (but for
+  // kHold). 0: its window is drafted once the outcome is known, and the cohort waits for it.
+  int32_t branch_top_k = 0;
+  MissFallback miss_fallback = MissFallback::kEmpty;
 };
 
 struct SpeculationPolicy {
   const char* name;      // e.g. "fixed_window"
   SpeculationMode mode;  // what --speculation calls it
-  // One decision per sequence; `decisions` has the size of `sequences`.
+  // One decision per sequence, for the round after the one that has just ended; `decisions` has the size of
+  // `sequences`.
   void (*decide)(const CohortOutlook& cohort, absl::Span<const SequenceOutlook> sequences,
                  absl::Span<PolicyDecision> decisions);
 };

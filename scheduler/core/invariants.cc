@@ -31,14 +31,24 @@ void CheckSequence(const Sequence& sequence, const Deadlines& deadlines) {
     CHECK(lease != draft.worker->leases.end() && lease->second.sequence == &sequence);
     CHECK_LE(draft.kv_length, sequence.committed_length());
   }
-  const Rollout& rollout = draft.rollout;
-  CHECK_LE(static_cast<int32_t>(rollout.tokens.size()), rollout.num_received);
-  CHECK_LE(rollout.num_received, rollout.depth);
+  const HypothesisTree& tree = draft.tree;
+  int32_t num_answered = 0;
+  for (const Branch& branch : tree.branches) {
+    CHECK_LE(static_cast<int32_t>(branch.tokens.size()), branch.num_received);
+    CHECK_LE(branch.num_received, tree.depth);
+    num_answered += branch.answered;
+  }
+  CHECK_EQ(tree.num_answered, num_answered);
+  for (const int32_t num : tree.own_roots) CHECK_GE(num, 0);
   if (sequence.stage == Stage::kWaiting) CHECK_EQ(sequence.kv.limit, 0);
-  if (rollout.awaited) {
-    CHECK(sequence.stage == Stage::kDecoding && sequence.item_index < 0 && !rollout.answered);
+  if (tree.awaited) {
+    CHECK(sequence.stage == Stage::kDecoding && sequence.item_index < 0);
     CHECK(draft.worker != nullptr && !draft.worker->late);
-    CHECK_EQ(rollout.round_id, sequence.decided_round);
+    CHECK_EQ(tree.round_id, sequence.decided_round);
+    CHECK(std::any_of(tree.branches.begin(), tree.branches.end(), [&](const Branch& branch) {
+      return !branch.answered && branch.num_accepted == sequence.decided_accepted &&
+             branch.root_token == sequence.tokens.back();
+    }));
   }
   if (draft.retry_pending) CHECK(deadlines.Has(Wait::kRetryDraft, sequence.ordinal));
 }
@@ -50,6 +60,7 @@ void CheckRound(const Round& round, const Hello& hello) {
   for (size_t i = 0; i < round.items.size(); ++i) {
     const RoundItem& item = round.items[i];
     num_done += item.done;
+    CHECK(item.exit_rows.empty() || item.exit_rows.size() == item.window.size() + 1 || item.done);
     CHECK_LE(static_cast<int32_t>(item.window.size()), hello.limits.max_window);
     if (item.done || item.sequence == nullptr) continue;
     CHECK_EQ(item.sequence->item_index, static_cast<int32_t>(i));
@@ -69,8 +80,9 @@ void CheckCohort(const Worker& worker, const Deadlines& deadlines) {
   size_t num_starting = 0;
   for (const auto& [id, sequence] : worker.live) {
     CHECK(sequence->verifier == &worker);
-    num_awaited += sequence->draft.rollout.awaited;
-    if (sequence->draft.rollout.awaited) CHECK_GE(cohort.awaited_depth, sequence->draft.rollout.depth);
+    const HypothesisTree& tree = sequence->draft.tree;
+    num_awaited += tree.awaited;
+    if (tree.awaited) CHECK_GE(cohort.awaited_depth, tree.depth);
     num_starting += sequence->stage == Stage::kStarting;
   }
   for (const Sequence* sequence : cohort.prefilling) {

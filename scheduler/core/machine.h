@@ -16,7 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "scheduler/core/core.h"
-#include "scheduler/core/deadlines.h"
+#include "scheduler/books/deadlines.h"
 #include "scheduler/core/state.h"
 
 namespace mirrorsd::scheduler {
@@ -73,6 +73,8 @@ class Machine {
   void HandleEnded(Worker* worker, const SequenceEnded& report);
   void HandleVerifyItem(Worker* worker, const VerifyItemReport& report);
   void HandleVerifyRoundDone(Worker* worker, const VerifyRoundDone& report);
+  void HandleExitItem(Worker* worker, const EarlyExitItemReport& report);
+  void HandleExitRound(Worker* worker, const EarlyExitRoundReport& report);
   void HandleProgress(Worker* worker, const RolloutProgress& report);
   void HandleDraftState(Worker* worker, const SequenceState& report);
   // The live sequence, or null after having dealt with an id that is stale (a no-op) or was never given
@@ -125,26 +127,49 @@ class Machine {
   bool MustWaitForWindows(Worker* verifier);
   absl::Duration DraftWait(const Worker& verifier, int32_t depth) const;
   void CountMissedDeadlines(Worker* verifier, RoundId round_id);
+  void CountMissedDeadline(Worker* draft, RoundId round_id);
   void StartRound(Worker* verifier);
   void AddDecoding(Worker* verifier, int32_t max_rows, Round* round);
   void AddWindows(Worker* verifier, int32_t max_rows, Round* round);
   void AddChunks(Worker* verifier, int32_t max_rows, Round* round);
   void ApplyOutcome(RoundItem* item, const VerifyItemDone& done);
   void CommitOutcome(RoundItem* item, const VerifyItemDone& done);
-  void CountCommit(Sequence* sequence, int32_t window_size, int32_t num_accepted,
+  void CountCommit(Sequence* sequence, const RoundItem& item, int32_t num_accepted,
                    int32_t num_committed);
+  void CountBranches(Sequence* sequence, const RoundItem& item);
   int32_t ChunkReserve(const Worker& verifier) const;
   absl::Duration PredictRound(const Worker& verifier, int32_t num_rows) const;
   absl::Duration RoundLimit(const Round& round) const;
 
-  // drafting.cc: windows for the next round
+  // windows.cc: what each sequence's next round verifies
   void DecideWindows(Worker* verifier);
-  void AskPolicy(Worker* verifier, const SpeculationPolicy& policy);
-  void StartRollout(Sequence* sequence, int32_t depth);
+  void PlanPrompts(const Worker& verifier, const Round& round);
+  void AskPolicies(const Worker& verifier);
+  void AskPolicy(const Worker& verifier, const SpeculationPolicy& policy);
+  bool WantsSerial(const Sequence& sequence) const;
   int32_t WindowCap(const Sequence& sequence) const;
-  std::vector<TokenId> TakeWindow(Sequence* sequence, int32_t max_window);
+  int32_t DraftCap(const Sequence& sequence) const;
+  const Branch* DecidedBranch(const Sequence* sequence) const;
+  void TakeWindow(const Sequence& sequence, int32_t max_window, RoundItem* item) const;
+
+  // branching.cc: what the drafts are asked to roll out, and what they say
+  void AskSerial(Sequence* sequence, int32_t depth);
+  void PlantTrees(Worker* verifier);
+  bool CanBranch(const Sequence& sequence) const;
+  void GrowTrees(Worker* verifier, int64_t exit_sent_at_ns);
+  void AskOptions(Worker* verifier, int64_t exit_sent_at_ns);
+  void Ask(Sequence* sequence, BranchOrigin origin, StartRollout command);
+  StartRollout BeginTree(Sequence* sequence, RoundId round_id, int32_t path_length, int32_t depth);
+  StartRollout GrowTree(const Sequence& sequence) const;
+  int32_t BranchDepth(const Sequence& sequence, int32_t window_size) const;
+  void DropFutile(const Round& round);
+  void LearnOutcome(const RoundItem& item, const VerifyItemDone& done);
+  void TakeProgress(Sequence* sequence, Branch* branch, const RolloutProgress& report);
+  void FinishBranch(Sequence* sequence, Branch* branch);
+  void CountSilentTrees(Worker* verifier, RoundId round_id);
   void StopAwaiting(Sequence* sequence);
-  void FinishRollout(Sequence* sequence);
+
+  // drafting.cc: which draft-worker a sequence sticks to, and whether that keeps its deadlines
   void WatchDraft(Worker* draft, const Heartbeat& beat);
   void MarkLate(Worker* draft, bool late);
   void AssignDrafts();
@@ -202,11 +227,17 @@ class Machine {
   bool placing_ = false;    // a place may have become free, or someone came to wait
   bool assigning_ = false;  // likewise at the drafts
 
-  // Scratch of DecideWindows.
+  // What exits have said and what came of it: of greedy requests, and of those with noise.
+  std::array<GapTable, 2> gaps_;
+
+  // Scratch of DecideWindows and PlanPrompts.
+  std::vector<Sequence*> candidates_;
   std::vector<Sequence*> asked_;
   std::vector<SequenceOutlook> outlooks_;
   std::vector<PolicyDecision> decisions_;
-  std::vector<std::pair<Sequence*, int32_t>> windows_;
+  std::vector<Sequence*> planned_;
+  // Scratch of PlantTrees and GrowTrees.
+  std::vector<BranchOption> options_;
 
   // What left in this step; kept to its end, because callers may still hold the pointer.
   std::vector<std::unique_ptr<Sequence>> gone_sequences_;

@@ -36,9 +36,33 @@ absl::string_view FindFault(const RoundItem& item, bool is_inner_chunk, int32_t 
   return "";
 }
 
+// What is wrong with an item's exit rows; empty if nothing.
+absl::string_view FindExitFault(const RoundItem& item, int32_t vocabulary_size,
+                                const std::vector<EarlyExitRow>& rows) {
+  if (item.branch_top_k == 0) return "candidates that were not asked for";
+  if (rows.size() != item.window.size() + 1) return "exit rows that do not fit the window";
+  for (size_t row = 0; row < rows.size(); ++row) {
+    if (rows[row].drafted_score.has_value() != (row < item.window.size())) {
+      return "a drafted_score that does not fit the window";
+    }
+    if (static_cast<int32_t>(rows[row].candidates.size()) > item.branch_top_k) {
+      return "more candidates than were asked for";
+    }
+    for (const Candidate& candidate : rows[row].candidates) {
+      if (candidate.token < 0 || candidate.token >= vocabulary_size) {
+        return "a candidate beyond the vocabulary";
+      }
+      if (row < item.window.size() && candidate.token == item.window[row]) {
+        return "the drafted token among the candidates";
+      }
+    }
+  }
+  return "";
+}
+
 // Reports come in the order of the items as a rule.
-RoundItem* FindItem(Round* round, SequenceId id) {
-  const size_t next = round->num_done;
+// `next` is where it is then.
+RoundItem* FindItem(Round* round, size_t next, SequenceId id) {
   if (next < round->items.size() && round->items[next].id == id) return &round->items[next];
   if (round->index.empty()) {
     for (size_t i = 0; i < round->items.size(); ++i) {
@@ -73,8 +97,11 @@ void Machine::HandleReport(const WorkerReported& event) {
       HandleVerifyRoundDone(worker, *done);
     } else if (const auto* started = std::get_if<SequenceStarted>(&event.item)) {
       HandleStarted(worker, *started);
-    } else if (!std::holds_alternative<EarlyExitItemReport>(event.item) &&
-               !std::holds_alternative<EarlyExitRoundReport>(event.item)) {
+    } else if (const auto* exit = std::get_if<EarlyExitItemReport>(&event.item)) {
+      HandleExitItem(worker, *exit);
+    } else if (const auto* exits = std::get_if<EarlyExitRoundReport>(&event.item)) {
+      HandleExitRound(worker, *exits);
+    } else {
       CloseFaulty(worker, "a verifier does not report rollouts");
     }
   } else if (const auto* progress = std::get_if<RolloutProgress>(&event.item)) {
@@ -139,7 +166,7 @@ void Machine::HandleVerifyItem(Worker* worker, const VerifyItemReport& report) {
     ++counters_.stale_reports;
     return;
   }
-  RoundItem* item = FindItem(&*cohort.round, report.item.sequence_id);
+  RoundItem* item = FindItem(&*cohort.round, cohort.round->num_done, report.item.sequence_id);
   if (item == nullptr) return CloseFaulty(worker, "an item that the round does not have");
   if (item->done) {
     ++counters_.stale_reports;
@@ -180,6 +207,7 @@ void Machine::HandleVerifyRoundDone(Worker* worker, const VerifyRoundDone& repor
   Observe(ObservationKind::kRoundSuffix, Nanoseconds(report.times.suffix_ns));
   Observe(ObservationKind::kRoundSample, Nanoseconds(report.times.sample_ns));
   deadlines_.Clear(Wait::kRound, worker->fence.incarnation);
+  CountSilentTrees(worker, cohort.round->id);
   cohort.round.reset();
   cohort.free_since = now_;
   last_progress_ = now_;
@@ -188,21 +216,70 @@ void Machine::HandleVerifyRoundDone(Worker* worker, const VerifyRoundDone& repor
   MarkDirty(worker);
 }
 
-void Machine::HandleProgress(Worker* worker, const RolloutProgress& report) {
-  Sequence* sequence = FindLive(worker, report.sequence_id);
-  if (sequence == nullptr) return;
-  Rollout& rollout = sequence->draft.rollout;
-  if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
-  if (rollout.round_id != report.round_id || rollout.answered ||
-      report.first_depth < rollout.num_received) {
+void Machine::HandleExitItem(Worker* worker, const EarlyExitItemReport& report) {
+  Cohort& cohort = worker->cohort;
+  if (!cohort.round.has_value() || report.round_id != cohort.round->id) {
+    if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
     ++counters_.stale_reports;
     return;
   }
-  if (report.num_accepted != rollout.num_accepted || report.root_token != rollout.root_token) {
-    return CloseFaulty(worker, "a branch that was not asked for");
+  RoundItem* item = FindItem(&*cohort.round, cohort.round->next_exit, report.item.sequence_id);
+  if (item == nullptr) return CloseFaulty(worker, "an item that the round does not have");
+  if (item->done || !item->exit_rows.empty() || cohort.round->exit_reported) {
+    ++counters_.stale_reports;
+    return;
+  }
+  const absl::string_view fault =
+      FindExitFault(*item, worker->hello.vocabulary_size, report.item.rows);
+  if (!fault.empty()) return CloseFaulty(worker, fault);
+  cohort.round->next_exit = static_cast<size_t>(item - cohort.round->items.data()) + 1;
+  if (item->sequence != nullptr) item->exit_rows = report.item.rows;
+}
+
+void Machine::HandleExitRound(Worker* worker, const EarlyExitRoundReport& report) {
+  Cohort& cohort = worker->cohort;
+  if (!cohort.round.has_value() || report.round_id != cohort.round->id) {
+    if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
+    ++counters_.stale_reports;
+    return;
+  }
+  if (std::exchange(cohort.round->exit_reported, true)) {
+    ++counters_.stale_reports;
+    return;
+  }
+  GrowTrees(worker, report.sent_at_ns);
+}
+
+void Machine::HandleProgress(Worker* worker, const RolloutProgress& report) {
+  Sequence* sequence = FindLive(worker, report.sequence_id);
+  if (sequence == nullptr) return;
+  HypothesisTree& tree = sequence->draft.tree;
+  if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
+  if (tree.round_id != report.round_id) {
+    ++counters_.stale_reports;
+    return;
+  }
+  Branch* branch = tree.Find(report.num_accepted, report.root_token);
+  if (branch == nullptr) {
+    const size_t row = static_cast<size_t>(report.num_accepted);
+    if (report.num_accepted < 0 || row >= tree.own_roots.size() || tree.own_roots[row] == 0) {
+      return CloseFaulty(worker, "a branch that was not asked for");
+    }
+    if (report.root_token < 0 || report.root_token >= worker->hello.vocabulary_size) {
+      return CloseFaulty(worker, "a token beyond its vocabulary");
+    }
+    --tree.own_roots[row];
+    tree.branches.push_back({.num_accepted = report.num_accepted,
+                             .root_token = report.root_token,
+                             .asked_at = tree.asked_at});
+    branch = &tree.branches.back();
+  }
+  if (branch->answered || report.first_depth < branch->num_received) {
+    ++counters_.stale_reports;
+    return;
   }
   const int32_t num_new = static_cast<int32_t>(report.token_ids.size());
-  if (report.first_depth > rollout.num_received || num_new > rollout.depth - rollout.num_received) {
+  if (report.first_depth > branch->num_received || num_new > tree.depth - branch->num_received) {
     return CloseFaulty(worker, "rollout depths that do not follow");
   }
   for (const TokenId token : report.token_ids) {
@@ -210,14 +287,7 @@ void Machine::HandleProgress(Worker* worker, const RolloutProgress& report) {
       return CloseFaulty(worker, "a token beyond its vocabulary");
     }
   }
-  for (const TokenId token : report.token_ids) {
-    // Two tables may be padded differently; what the target does not have ends the window.
-    const bool follows = static_cast<int32_t>(rollout.tokens.size()) == rollout.num_received;
-    if (follows && token < profile_->vocabulary_size) rollout.tokens.push_back(token);
-    ++rollout.num_received;
-  }
-  sequence->draft.kv_length = std::max(sequence->draft.kv_length, rollout.path_length);
-  if (report.last || rollout.num_received == rollout.depth) FinishRollout(sequence);
+  TakeProgress(sequence, branch, report);
 }
 
 void Machine::HandleDraftState(Worker* worker, const SequenceState& report) {

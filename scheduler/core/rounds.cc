@@ -35,11 +35,11 @@ absl::Duration Machine::DraftWait(const Worker& verifier, int32_t depth) const {
   if (cohort.rollout_times.num() < kEnoughSamples) {
     // What the drafts measured at their start stands in until there are rollouts to go by.
     for (const Sequence* sequence : cohort.decoding) {
-      if (!sequence->draft.rollout.awaited) continue;
+      if (!sequence->draft.tree.awaited) continue;
       const StepTimes& times = sequence->draft.worker->hello.step_times;
       const absl::Duration step = absl::Nanoseconds(times.base_ns) +
                                   (cohort.num_awaited - 1) * absl::Nanoseconds(times.per_row_ns);
-      typical = std::max(typical, sequence->draft.rollout.depth * step);
+      typical = std::max(typical, sequence->draft.tree.depth * step);
     }
   }
   return std::clamp(2 * typical, config_.min_draft_wait, config_.max_draft_wait);
@@ -48,15 +48,20 @@ absl::Duration Machine::DraftWait(const Worker& verifier, int32_t depth) const {
 // The wait is over and windows are missing: each draft-worker that owes one has missed one deadline.
 void Machine::CountMissedDeadlines(Worker* verifier, RoundId round_id) {
   for (Sequence* sequence : verifier->cohort.decoding) {
-    if (!sequence->draft.rollout.awaited) continue;
+    if (!sequence->draft.tree.awaited) continue;
     Worker* draft = sequence->draft.worker;
     StopAwaiting(sequence);
-    if (draft->missed_round == round_id) continue;
-    draft->missed_round = round_id;
-    ++counters_.draft_deadlines_missed;
-    if (++draft->num_missed >= config_.max_missed_deadlines && !draft->late) MarkLate(draft, true);
+    CountMissedDeadline(draft, round_id);
   }
   CHECK_EQ(verifier->cohort.num_awaited, 0);
+}
+
+// One a round, however many of its sequences are owed something.
+void Machine::CountMissedDeadline(Worker* draft, RoundId round_id) {
+  if (draft->missed_round == round_id) return;
+  draft->missed_round = round_id;
+  ++counters_.draft_deadlines_missed;
+  if (++draft->num_missed >= config_.max_missed_deadlines && !draft->late) MarkLate(draft, true);
 }
 
 void Machine::StartRound(Worker* verifier) {
@@ -78,6 +83,7 @@ void Machine::StartRound(Worker* verifier) {
   AddWindows(verifier, max_rows - ChunkReserve(*verifier), &round);
   AddChunks(verifier, max_rows, &round);
   if (round.items.empty()) return;  // there is nothing to do, or blocks are on their way back
+  PlanPrompts(*verifier, round);
 
   ++next_round_id_;
   StartVerify command{round.id, {}};
@@ -87,13 +93,18 @@ void Machine::StartRound(Worker* verifier) {
     RoundItem& item = round.items[i];
     item.sequence->item_index = static_cast<int32_t>(i);
     item.sequence->stats.max_batch = std::max(item.sequence->stats.max_batch, batch);
+    const bool yields_token = !item.is_prefill || item.end == item.committed_length;
+    if (yields_token && CanBranch(*item.sequence)) {
+      item.branch_top_k = item.sequence->plan.branch_top_k;
+    }
     command.items.push_back({item.id, item.committed_length, item.is_prefill, item.begin, item.end,
-                             item.window});
+                             item.window, item.branch_top_k});
   }
   round.predicted = PredictRound(*verifier, round.num_rows);
   deadlines_.Set(Wait::kRound, verifier->fence.incarnation, now_ + RoundLimit(round));
   cohort.round = std::move(round);
   Send(verifier, std::move(command));
+  PlantTrees(verifier);
 }
 
 // Rows kept for prompts while any wait, so that a full batch of windows cannot starve them.
@@ -133,8 +144,7 @@ void Machine::AddWindows(Worker* verifier, int32_t max_rows, Round* round) {
     Sequence* sequence = item.sequence;
     const int64_t room = ledger.Reach(sequence->kv, ledger.spare_blocks()) - item.committed_length;
     const int64_t most = std::min<int64_t>(max_rows - round->num_rows, room);
-    if (most <= 0) continue;
-    item.window = TakeWindow(sequence, static_cast<int32_t>(most));
+    TakeWindow(*sequence, static_cast<int32_t>(most), &item);
     const int32_t size = static_cast<int32_t>(item.window.size());
     ledger.Grow(&sequence->kv, item.committed_length + size);
     round->num_rows += size;
@@ -193,6 +203,7 @@ void Machine::CommitOutcome(RoundItem* item, const VerifyItemDone& done) {
   Sequence* sequence = item->sequence;
   Worker* verifier = sequence->verifier;
   const TokenId correction = *done.correction_token;
+  LearnOutcome(*item, done);
   sequence->decided_round = verifier->cohort.round->id;
   sequence->decided_length = item->committed_length;
   sequence->decided_accepted = done.num_accepted;
@@ -221,7 +232,7 @@ void Machine::CommitOutcome(RoundItem* item, const VerifyItemDone& done) {
   sequence->tokens.insert(sequence->tokens.end(), committed.token_ids.begin(),
                           committed.token_ids.end());
   verifier->ledger.Rest(&sequence->kv, sequence->committed_length());
-  CountCommit(sequence, window_size, done.num_accepted, cut.num_tokens);
+  CountCommit(sequence, *item, done.num_accepted, cut.num_tokens);
   committed.stats = sequence->stats;
   if (item->is_prefill) {
     verifier->cohort.prefilling.erase(sequence->position);
@@ -234,8 +245,9 @@ void Machine::CommitOutcome(RoundItem* item, const VerifyItemDone& done) {
 }
 
 // A round that starts a resumed request again counts as one with an empty window: it yields a token.
-void Machine::CountCommit(Sequence* sequence, int32_t window_size, int32_t num_accepted,
+void Machine::CountCommit(Sequence* sequence, const RoundItem& item, int32_t num_accepted,
                           int32_t num_committed) {
+  const int32_t window_size = static_cast<int32_t>(sequence->decided_window.size());
   sequence->num_retries = 0;
   sequence->num_losses = 0;
   counters_.tokens_generated += num_committed;
@@ -250,6 +262,7 @@ void Machine::CountCommit(Sequence* sequence, int32_t window_size, int32_t num_a
     const int64_t accepted = sequence->stats.accepted_tokens;
     CountRound(window_size, num_accepted, num_committed, sequence->speculation_on,
                &sequence->stats);
+    CountBranches(sequence, item);
     const int64_t num_accepted_now = sequence->stats.accepted_tokens - accepted;
     counters_.draft_tokens += sequence->stats.drafted_tokens - drafted;
     counters_.accepted_tokens += num_accepted_now;
@@ -262,6 +275,30 @@ void Machine::CountCommit(Sequence* sequence, int32_t window_size, int32_t num_a
     for (int64_t row = 0; row < num_accepted_now; ++row) ++per_position[row];
   }
   sequence->last_commit_at = now_;
+}
+
+// What the round began with, where branches were to be had.
+void Machine::CountBranches(Sequence* sequence, const RoundItem& item) {
+  SpeculationStats& stats = sequence->stats;
+  if (item.source == WindowSource::kBranch) {
+    ++stats.branch_hits;
+    stats.branch_hit_depth_sum += item.depth;
+    std::vector<int64_t>& per_depth = counters_.branch_hits_per_depth;
+    if (static_cast<int32_t>(per_depth.size()) < item.depth) per_depth.resize(item.depth);
+    ++per_depth[item.depth - 1];
+  }
+  if (item.miss.has_value()) {
+    ++stats.branch_misses;
+    ++counters_.branch_misses[static_cast<int>(*item.miss)];
+  }
+  if (item.source == WindowSource::kNgram) {
+    ++stats.ngram_window_rounds;
+    ++counters_.ngram_windows;
+  }
+  if (item.source == WindowSource::kHeld) {
+    ++stats.held_rounds;
+    ++counters_.held_windows;
+  }
 }
 
 }  // namespace mirrorsd::scheduler

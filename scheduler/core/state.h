@@ -22,7 +22,11 @@
 #include "common/request.h"
 #include "common/speculation_policy.h"
 #include "common/worker_messages.h"
-#include "scheduler/core/kv_ledger.h"
+#include "scheduler/core/counters.h"
+#include "scheduler/core/hypothesis_tree.h"
+#include "scheduler/books/kv_ledger.h"
+#include "scheduler/odds/branch_odds.h"
+#include "scheduler/odds/gap_table.h"
 
 namespace mirrorsd::scheduler {
 
@@ -33,28 +37,13 @@ struct Worker;
 //    └──── verifier lost, preempted, KV_EXHAUSTED ◀───┘
 enum class Stage : uint8_t { kWaiting = 0, kStarting, kPrefilling, kDecoding };
 
-// The draft's continuation of one outcome. Serial speculation has one per sequence, that of the decided
-// outcome; it is worth something as long as `round_id` is the sequence's latest decided round.
-struct Rollout {
-  RoundId round_id = 0;  // 0: none was asked for
-  int32_t num_accepted = 0;
-  TokenId root_token = 0;
-  int32_t depth = 0;
-  int32_t path_length = 0;  // committed tokens before the round; progress acknowledges them
-  absl::Time sent_at;
-  int32_t num_received = 0;
-  std::vector<TokenId> tokens;  // as they come, from depth 0; cut at an id that the target does not have
-  bool answered = true;         // its last progress came
-  bool awaited = false;         // counted in Cohort::num_awaited
-};
-
 struct Drafting {
   Worker* worker = nullptr;  // null: none assigned
   SequenceId id = 0;         // at that worker
   DraftSequenceState state = DraftSequenceState::kAbsent;
   int32_t kv_length = 0;  // acknowledged; <= committed_length
   bool retry_pending = false;
-  Rollout rollout;
+  HypothesisTree tree;
 };
 
 struct Sequence {
@@ -83,6 +72,8 @@ struct Sequence {
   int32_t decided_length = 0;  // committed length before that outcome
   std::vector<TokenId> decided_window;
   int32_t decided_accepted = 0;
+  PolicyDecision plan;         // for the next round
+  AcceptanceRecord acceptance;
   int32_t item_index = -1;     // in the outstanding round
   KvShare kv;                  // in the verifier's ledger
   std::list<Sequence*>::iterator position;  // in Cohort::prefilling or Cohort::decoding
@@ -110,6 +101,15 @@ struct Lease {
   KvShare kv;                    // at a verifier, of one that ends; a live one has its own
 };
 
+// Where a round's window came from.
+enum class WindowSource : uint8_t {
+  kNone = 0,  // nothing was to be drafted, or nothing came in time
+  kSerial,    // drafted after the outcome
+  kBranch,    // drafted before it
+  kNgram,
+  kHeld,      // a miss, drafted after the outcome while the cohort was held
+};
+
 struct RoundItem {
   SequenceId id = 0;
   Sequence* sequence = nullptr;  // null once the request has left this verifier
@@ -118,6 +118,11 @@ struct RoundItem {
   int32_t end = 0;
   int32_t committed_length = 0;
   std::vector<TokenId> window;
+  WindowSource source = WindowSource::kNone;
+  int32_t depth = 0;                     // tokens that were there, of which the window took some
+  std::optional<BranchMissReason> miss;  // of a mirror sequence
+  int32_t branch_top_k = 0;
+  std::vector<EarlyExitRow> exit_rows;   // as reported
   bool done = false;
 };
 
@@ -128,6 +133,9 @@ struct Round {
   absl::Duration predicted;
   std::vector<RoundItem> items;
   int32_t num_done = 0;
+  int32_t num_branches = 0;    // asked of the drafts so far
+  size_t next_exit = 0;        // where the next item of the early exit's report is as a rule
+  bool exit_reported = false;  // all of that is here
   // Reports come in the order of the items as a rule; the index is built for those that do not.
   absl::flat_hash_map<SequenceId, int32_t> index;
 };

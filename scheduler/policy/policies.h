@@ -18,4 +18,8 @@ void DecideNoSpeculation(const CohortOutlook& cohort, absl::Span<const SequenceO
 void DecideFixedWindow(const CohortOutlook& cohort, absl::Span<const SequenceOutlook> sequences,
                        absl::Span<PolicyDecision> decisions);
 
+// mirror_branching.cc: the window that was asked for, its branches rolled out while the round runs.
+void DecideMirrorBranching(const CohortOutlook& cohort, absl::Span<const SequenceOutlook> sequences,
+                           absl::Span<PolicyDecision> decisions);
+
 }  // namespace mirrorsd::scheduler

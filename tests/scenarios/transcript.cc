@@ -226,10 +226,11 @@ class Runner {
     request.max_tokens = static_cast<int32_t>(line.Number("max_tokens", 16));
     request.end_token_ids = line.Tokens("end");
     const std::string mode = line.Text("speculation", "default");
-    request.speculation = mode == "off"      ? SpeculationMode::kOff
-                          : mode == "serial" ? SpeculationMode::kSerial
-                          : mode == "mirror" ? SpeculationMode::kMirror
-                                             : SpeculationMode::kDefault;
+    for (int i = 0; i <= static_cast<int>(SpeculationMode::kAuto); ++i) {
+      if (mode == SpeculationModeName(static_cast<SpeculationMode>(i))) {
+        request.speculation = static_cast<SpeculationMode>(i);
+      }
+    }
     if (line.Has("window")) request.num_speculative_tokens = static_cast<int32_t>(line.Number("window", 0));
     if (line.Has("deadline")) request.deadline = line.Time("deadline", absl::ZeroDuration());
     const ConnectionId stream = next_stream_++;

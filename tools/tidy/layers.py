@@ -19,7 +19,9 @@ BENCHMARK = ["common", "proto", "scheduler/core", "workers", "services"]
 MAY_INCLUDE = {
     "common": [],
     "scheduler/policy": COMMON,
-    "scheduler/core": COMMON,
+    "scheduler/odds": COMMON,
+    "scheduler/books": COMMON,
+    "scheduler/core": COMMON + ["scheduler/odds", "scheduler/books"],
     "scheduler/transcript": COMMON + ["scheduler/core"],
     "workers/engine/tensor": COMMON,
     "workers/engine/limits": TENSOR,

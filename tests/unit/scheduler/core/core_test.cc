@@ -442,7 +442,7 @@ TEST_F(CoreTest, AnErrorOfAWorkerIsCutBetweenCharacters) {
 
 TEST_F(CoreTest, ADefaultWithoutAPolicyIsOurOwnBug) {
   CoreConfig config = Config();
-  config.speculation = SpeculationMode::kMirror;
+  config.speculation = SpeculationMode::kTwoCohorts;
   EXPECT_DEATH(Core core(config), "no policy");
 }
 

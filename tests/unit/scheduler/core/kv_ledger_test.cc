@@ -1,4 +1,4 @@
-#include "scheduler/core/kv_ledger.h"
+#include "scheduler/books/kv_ledger.h"
 
 #include "gtest/gtest.h"
 

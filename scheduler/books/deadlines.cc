@@ -1,4 +1,4 @@
-#include "scheduler/core/deadlines.h"
+#include "scheduler/books/deadlines.h"
 
 namespace mirrorsd::scheduler {
 
