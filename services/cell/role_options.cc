@@ -91,6 +91,10 @@ verifier::VerifierWorkerOptions VerifierOptions(const config::Options& options) 
       IntegerOr(options, "max-num-seqs", worker.session.limits.max_sequences);
   worker.session.limits.max_window = kMaxWindow;
   worker.session.prefix_cache = !FlagOr(options, "no-prefix-caching", false);
+  worker.session.early_exit_layer = IntegerOr(options, "early-exit-layer", 0);
+  worker.prepare_session = [](const engine::EngineInfo& info, workers::VerifierSessionOptions* session) {
+    return workers::ChooseEarlyExitLayer(session->early_exit_layer, info).status();
+  };
   return worker;
 }
 

@@ -193,9 +193,10 @@ constexpr OptionSpec kTable[] = {
      .help = "text, as it comes, or json, at the end", .choices = "text|json"},
     {.name = "show-statistics", .group = kOutput, .type = kFlag, .programs = kGenerate,
      .help = "at the end, one line on standard error: tokens a second, rounds, acceptance length"},
-    {.name = "early-exit-layer", .group = kOutput, .metavar = "L", .type = kInteger,
-     .programs = kLogits | kBenchAgreement | kMakeTwin,
-     .help = "layers before the early exit, 1 to all (bench agreement and make-twin, unset: half)",
+    {.name = "early-exit-layer", .group = kSpeculation, .metavar = "L", .type = kInteger,
+     .programs = kInProcess | kVerifierWorker | kLogits | kBenchAgreement | kMakeTwin,
+     .help = "layers of the target before its early exit, 1 to all but one (logits, bench agreement and make-twin: to "
+             "all; unset: what its config.json names, or half; make-twin: half)",
      .min = 1, .max = 1e6},
     {.name = "out", .group = kOutput, .metavar = "FILE", .programs = kLogits | kMakeTwin,
      .help = "logits: safetensors file to write: logits and exit_logits, f32 [tokens, vocabulary]; make-twin: "

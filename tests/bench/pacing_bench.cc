@@ -46,9 +46,9 @@ void Measure(const DeviceProfile& with_jitter, int num_passes, bool first) {
     const int64_t started_ns = clock.NowNs();
     pacer.OnPassBegin({.num_rows = 1, .num_logits_rows = 1, .num_kv_tokens = 100, .num_layers = kLayers});
     pacer.OnLayers(0, kLayers / 2);
-    pacer.OnHead(kLayers / 2);
+    pacer.OnHead(kLayers / 2, 1);
     for (int32_t layer = kLayers / 2; layer < kLayers; ++layer) pacer.OnLayers(layer, layer + 1);
-    pacer.OnHead(kLayers);
+    pacer.OnHead(kLayers, 1);
     errors_ns.push_back(static_cast<double>(clock.NowNs() - started_ns) - wanted_ns);
   }
   const PacingCounts counts = pacer.counts();

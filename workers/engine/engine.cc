@@ -86,6 +86,7 @@ EngineInfo DescribeModel(const OpenedModel& model, const EngineOptions& options)
   }
   info.vocabulary_size = model.config.vocabulary_size;
   info.num_layers = model.config.num_layers;
+  info.early_exit_layer = model.config.early_exit_layer;
   info.block_tokens = options.block_tokens;
   info.max_rows = options.max_rows;
   info.max_logits_rows = options.max_logits_rows > 0 ? options.max_logits_rows : options.max_rows;
@@ -168,7 +169,7 @@ absl::Status Engine::BeginPass(absl::Span<const SequenceRows> sequences) {
                              .num_kv_tokens = NumKvTokens(sequences),
                              .num_layers = info_.num_layers});
   }
-  pass_->Begin(rows_.token_ids(), rows_.view(), rows_.logits_rows());
+  pass_->Begin(rows_.token_ids(), rows_.view());
   layers_done_ = 0;
   return absl::OkStatus();
 }
@@ -182,15 +183,28 @@ void Engine::RunLayers(int32_t begin, int32_t end) {
   layers_done_ = end;
 }
 
-absl::StatusOr<Logits> Engine::Head() {
+absl::StatusOr<Logits> Engine::Head() { return HeadOf(rows_.logits_rows()); }
+
+absl::StatusOr<Logits> Engine::Head(absl::Span<const int32_t> rows) {
+  const absl::Span<const int32_t> all = rows_.logits_rows();
+  head_rows_.clear();
+  for (const int32_t row : rows) {
+    CHECK(row >= 0 && static_cast<size_t>(row) < all.size()) << row << " of " << all.size();
+    head_rows_.push_back(all[row]);
+  }
+  return HeadOf(head_rows_);
+}
+
+absl::StatusOr<Logits> Engine::HeadOf(absl::Span<const int32_t> pass_rows) {
   CHECK(layers_done_ >= 0) << "no pass is begun";
-  absl::StatusOr<absl::Span<float>> logits = pass_->Head();
+  absl::StatusOr<absl::Span<float>> logits = pass_->Head(pass_rows);
   if (!logits.ok()) {
     layers_done_ = -1;
     return logits.status();
   }
-  if (step_hook_ != nullptr) step_hook_->OnHead(layers_done_);
-  return Logits{logits->data(), static_cast<int32_t>(rows_.logits_rows().size()), info_.vocabulary_size};
+  const int32_t num_rows = static_cast<int32_t>(pass_rows.size());
+  if (step_hook_ != nullptr) step_hook_->OnHead(layers_done_, num_rows);
+  return Logits{logits->data(), num_rows, info_.vocabulary_size};
 }
 
 absl::StatusOr<Logits> Engine::Run(absl::Span<const SequenceRows> sequences) {

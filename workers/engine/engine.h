@@ -56,6 +56,7 @@ struct EngineInfo {
   int32_t context_length = 0;      // positions are [0, context_length)
   int32_t vocabulary_size = 0;     // token ids are [0, vocabulary_size)
   int32_t num_layers = 0;
+  int32_t early_exit_layer = 0;    // that config.json names; 0: none
   int32_t block_tokens = 0;
   int32_t num_kv_blocks = 0;
   int32_t max_rows = 0;
@@ -108,6 +109,11 @@ class Engine {
   // Errors: what the device failed at since BeginPass; the pass is void then. NaN is for the sampler to find.
   absl::StatusOr<Logits> Head();
 
+  // The same for some of those rows alone: `rows` are indices among the rows that asked for logits, which
+  // is how Head() numbers them. A row has the bits that Head() would give it.
+  // Shapes: rows[R], each in [0, rows that asked) (CHECK); row r of the result is that of rows[r]
+  absl::StatusOr<Logits> Head(absl::Span<const int32_t> rows);
+
   // All of it: BeginPass, all layers, Head.
   absl::StatusOr<Logits> Run(absl::Span<const SequenceRows> sequences);
 
@@ -120,6 +126,8 @@ class Engine {
          std::unique_ptr<Backend> backend, std::unique_ptr<ForwardPass> pass,
          std::shared_ptr<StepHook> step_hook);
 
+  absl::StatusOr<Logits> HeadOf(absl::Span<const int32_t> pass_rows);
+
   EngineInfo info_;
   ModelConfig config_;
   std::unique_ptr<ModelSource> source_;  // owns the mapped weights
@@ -130,6 +138,7 @@ class Engine {
 
   PassRows rows_;
   int32_t layers_done_ = -1;  // -1: no pass is begun
+  std::vector<int32_t> head_rows_;  // of the pass; scratch of Head
 };
 
 }  // namespace mirrorsd::engine

@@ -11,7 +11,7 @@ namespace mirrorsd::engine {
 
 struct PassShape {
   int32_t num_rows = 0;         // of all sequences
-  int32_t num_logits_rows = 0;  // of them, those that a head computes
+  int32_t num_logits_rows = 0;  // of them, those that the final head computes
   int64_t num_kv_tokens = 0;    // whose keys and values a layer reads, each sequence's counted once
   int32_t num_layers = 0;       // of the model
 };
@@ -24,7 +24,8 @@ class StepHook {
   virtual void OnPassBegin(const PassShape& shape) = 0;
   // Each after its step was computed.
   virtual void OnLayers(int32_t begin, int32_t end) = 0;  // as Engine::RunLayers
-  virtual void OnHead(int32_t layers_done) = 0;           // == num_layers: the final one
+  // `layers_done` == num_layers: the final one. `num_rows` of the logits rows: all, or those asked for.
+  virtual void OnHead(int32_t layers_done, int32_t num_rows) = 0;
 };
 
 }  // namespace mirrorsd::engine

@@ -63,11 +63,11 @@ void DevicePacer::OnLayers(int32_t begin, int32_t end) {
   step_from_ns_ = device_ns_;
 }
 
-void DevicePacer::OnHead(int32_t layers_done) {
-  if (shape_.num_logits_rows == 0) return;
+void DevicePacer::OnHead(int32_t layers_done, int32_t num_rows) {
+  if (num_rows == 0) return;
   const int64_t head_ns = Nanos(
-      profile_.HeadSeconds(shape_.num_logits_rows, layers_done == shape_.num_layers));
-  const int64_t out_ns = Nanos(profile_.transfer_out.Seconds(shape_.num_logits_rows));
+      profile_.HeadSeconds(num_rows, layers_done == shape_.num_layers));
+  const int64_t out_ns = Nanos(profile_.transfer_out.Seconds(num_rows));
   // The device goes on with the next layers while its results travel.
   device_ns_ = std::max(device_ns_, layers_from_ns_) + head_ns;
   layers_from_ns_ += head_ns;

@@ -60,7 +60,7 @@ class DevicePacer final : public engine::StepHook {
 
   void OnPassBegin(const engine::PassShape& shape) override;
   void OnLayers(int32_t begin, int32_t end) override;
-  void OnHead(int32_t layers_done) override;
+  void OnHead(int32_t layers_done, int32_t num_rows) override;
 
  private:
   int64_t Nanos(double seconds) const;  // with this pass's jitter

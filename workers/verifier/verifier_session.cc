@@ -4,6 +4,8 @@
 #include <utility>
 #include <variant>
 
+#include "absl/strings/str_cat.h"
+#include "common/error.h"
 #include "workers/engine/engine.h"
 #include "workers/engine/sampling/sampler.h"
 #include "workers/session/session_face.h"
@@ -17,6 +19,7 @@ class VerifierSession::State {
   State(engine::Engine* engine, VerifierSessionOptions options, SessionProgress* progress)
       : engine_(engine),
         options_(std::move(options)),
+        early_exit_layer_(*ChooseEarlyExitLayer(options_.early_exit_layer, engine->info())),
         face_(engine, options_.clock,
               {.role = WorkerRole::kVerifier,
                .model_name = options_.model_name,
@@ -83,10 +86,15 @@ class VerifierSession::State {
     const WaitingRound waiting = std::move(rounds_.front());
     rounds_.pop_front();
     const int64_t started_ns = face_.NowNs();
+    const int64_t queue_ns = started_ns - waiting.received_ns;
     VerifyRound round(engine_, &sequences_, &sampler_, face_.clock(), face_.limits(),
-                      options_.early_exit_layer);
-    VerifyDone done = round.Run(waiting.command);
-    done.times.queue_ns = started_ns - waiting.received_ns;
+                      early_exit_layer_);
+    VerifyDone done = round.Run(waiting.command, [&](EarlyExitReported exit) {
+      exit.times.queue_ns = queue_ns;
+      exit.sent_at_ns = face_.NowNs();
+      emit(std::move(exit));
+    });
+    done.times.queue_ns = queue_ns;
     done.blocks = face_.blocks();
     face_.CountRound();
     ShowProgress();
@@ -104,11 +112,23 @@ class VerifierSession::State {
 
   engine::Engine* engine_;
   VerifierSessionOptions options_;
+  int32_t early_exit_layer_;
   SessionFace face_;
   engine::Sampler sampler_;
   VerifiedSequences sequences_;
   std::deque<WaitingRound> rounds_;
 };
+
+absl::StatusOr<int32_t> ChooseEarlyExitLayer(int32_t wanted, const engine::EngineInfo& info) {
+  const int32_t last = info.num_layers - 1;
+  if (wanted != 0 && (wanted < 1 || wanted > last)) {
+    return InvalidField("early-exit-layer", absl::StrCat("is ", wanted),
+                        absl::StrCat("1 to ", last, ": below the target's ", info.num_layers, " layers"));
+  }
+  if (wanted != 0) return wanted;
+  if (info.early_exit_layer >= 1 && info.early_exit_layer <= last) return info.early_exit_layer;
+  return info.num_layers / 2;
+}
 
 VerifierSession::VerifierSession(engine::Engine* engine, VerifierSessionOptions options)
     : state_(std::make_unique<State>(engine, std::move(options), &progress_)) {}

@@ -13,12 +13,14 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "common/worker_messages.h"
 #include "workers/engine/tensor/clock.h"
 #include "workers/session/session_progress.h"
 
 namespace mirrorsd::engine {
 class Engine;
+struct EngineInfo;
 }
 
 namespace mirrorsd::workers {
@@ -28,11 +30,16 @@ struct VerifierSessionOptions {
   WorkerLimits limits{.max_sequences = 256, .max_rows = 4096, .max_window = 16};
   std::string model_name;              // for people
   std::string vocabulary_fingerprint;  // of tokenizer.json; computed by the process
-  int32_t early_exit_layer = 0;        // layer after which the pass is cut; 0: not cut
+  int32_t early_exit_layer = 0;        // as ChooseEarlyExitLayer takes it; one that it refuses is our bug
   StepTimes step_times;                // as MeasureStepTimes() found; zero: not measured
   bool prefix_cache = true;            // look-up and insertion of full blocks
   engine::Clock* clock = nullptr;      // outlives the session; null: the host's
 };
+
+// The layer after which a pass is cut and the exit reports: `wanted`, or where that is 0 what the model's config.json
+// names, or half its layers. 0 for a model of one layer: it has no place for an exit.
+// Errors: INVALID_FIELD naming early-exit-layer where it is not below the number of layers
+absl::StatusOr<int32_t> ChooseEarlyExitLayer(int32_t wanted, const engine::EngineInfo& info);
 
 class VerifierSession {
  public:
@@ -59,9 +66,10 @@ class VerifierSession {
   // Whether Work() has something to do or to say.
   bool HasWork() const;
 
-  // Emits the reports that wait, then runs at most one round: one engine pass over all its items, the
-  // sampling of its rows, and its VerifyDone. Returns between rounds, so that the caller can look at its
-  // mailbox. A round in line always ends in exactly one VerifyDone with one entry per item.
+  // Emits the reports that wait, then runs at most one round: one engine pass over all its items, where an item
+  // asks for candidates an EarlyExitReported in the pass's middle, the sampling of its rows, and its
+  // VerifyDone. Returns between rounds, so that the caller can look at its mailbox. A round in line always ends in
+  // exactly one VerifyDone with one entry per item.
   void Work(const Emit& emit);
 
   // Runs a few passes on scratch sequences and returns what one row and each further row cost. Call

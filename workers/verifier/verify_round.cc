@@ -8,6 +8,12 @@
 #include "workers/session/worker_hello.h"
 
 namespace mirrorsd::workers {
+namespace {
+
+// The exit's largest processed logits that get noise.
+constexpr int32_t kExitNoiseTop = 64;
+
+}  // namespace
 
 VerifyRound::VerifyRound(engine::Engine* engine, VerifiedSequences* sequences,
                          engine::Sampler* sampler, engine::Clock* clock,
@@ -19,7 +25,7 @@ VerifyRound::VerifyRound(engine::Engine* engine, VerifiedSequences* sequences,
       limits_(limits),
       early_exit_layer_(early_exit_layer) {}
 
-VerifyDone VerifyRound::Run(const StartVerify& command) {
+VerifyDone VerifyRound::Run(const StartVerify& command, const OnExit& on_exit) {
   VerifyDone done{.round_id = command.round_id};
   done.items.reserve(command.items.size());
   for (const VerifyItem& item : command.items) {
@@ -30,18 +36,17 @@ VerifyDone VerifyRound::Run(const StartVerify& command) {
     if (!entry.error.has_value()) entry.error = Admit(std::move(part));
   }
   if (num_rows_ > 0) {
-    const absl::StatusOr<engine::Logits> logits = RunPass(&done.times);
+    EarlyExitReported exit{.round_id = command.round_id};
+    const absl::StatusOr<engine::Logits> logits = RunPass(&exit, on_exit, &done.times);
     const int64_t sampling_from_ns = clock_->NowNs();
-    int32_t first_row = 0;
     for (const Part& part : parts_) {
       if (part.num_rows() == 0) continue;
       VerifyItemDone* entry = &done.items[part.index];
       if (logits.ok()) {
-        Finish(part, *logits, first_row, entry);
+        Finish(part, *logits, entry);
       } else {
         entry->error = ToWorkerError(logits.status());
       }
-      first_row += part.num_logits_rows();
     }
     done.times.sample_ns = clock_->NowNs() - sampling_from_ns;
   }
@@ -141,13 +146,15 @@ std::optional<WorkerError> VerifyRound::Admit(Part part) {
                                     blocks.free + blocks.evictable, " of ", blocks.total,
                                     " are free")};
   }
+  part.first_logits_row = num_logits_rows_;
   num_rows_ += part.num_rows();
   num_logits_rows_ += part.num_logits_rows();
   parts_.push_back(std::move(part));
   return std::nullopt;
 }
 
-absl::StatusOr<engine::Logits> VerifyRound::RunPass(VerifierPhaseTimes* times) {
+absl::StatusOr<engine::Logits> VerifyRound::RunPass(EarlyExitReported* exit, const OnExit& on_exit,
+                                                    VerifierPhaseTimes* times) {
   std::vector<engine::SequenceRows> rows;
   rows.reserve(parts_.size());
   for (const Part& part : parts_) {
@@ -157,29 +164,76 @@ absl::StatusOr<engine::Logits> VerifyRound::RunPass(VerifierPhaseTimes* times) {
                     .block_table = part.sequence->cache.block_table(),
                     .logits_begin = part.num_rows() - part.num_logits_rows()});
   }
-  const int32_t num_layers = engine_->info().num_layers;
   const int64_t started_ns = clock_->NowNs();
   if (absl::Status status = engine_->BeginPass(rows); !status.ok()) return status;
-  // The pass is cut where the early exit will report from.
-  const int32_t cut = std::clamp(early_exit_layer_, 0, num_layers);
-  if (cut > 0) engine_->RunLayers(0, cut);
+  // Cut in any case, so that what the two parts cost is known before anybody asks for an exit.
+  if (early_exit_layer_ > 0) engine_->RunLayers(0, early_exit_layer_);
+  const int64_t prefix_end_ns = clock_->NowNs();
+  times->prefix_ns = prefix_end_ns - started_ns;
+  if (early_exit_layer_ > 0 && std::any_of(parts_.begin(), parts_.end(), [](const Part& part) {
+        return part.asks();
+      })) {
+    if (absl::Status status = RunExit(exit); !status.ok()) return status;
+    times->exit_head_ns = clock_->NowNs() - prefix_end_ns;
+    exit->times = *times;
+    if (!exit->items.empty()) on_exit(std::move(*exit));
+  }
   const int64_t suffix_from_ns = clock_->NowNs();
-  times->prefix_ns = suffix_from_ns - started_ns;
-  if (cut < num_layers) engine_->RunLayers(cut, num_layers);
+  engine_->RunLayers(early_exit_layer_, engine_->info().num_layers);
   absl::StatusOr<engine::Logits> logits = engine_->Head();
   times->suffix_ns = clock_->NowNs() - suffix_from_ns;
   return logits;
 }
 
-void VerifyRound::Finish(const Part& part, const engine::Logits& logits, int32_t first_row,
-                         VerifyItemDone* done) {
+absl::Status VerifyRound::RunExit(EarlyExitReported* exit) {
+  std::vector<int32_t> rows;
+  for (const Part& part : parts_) {
+    if (!part.asks()) continue;
+    for (int32_t r = 0; r < part.num_logits_rows(); ++r) rows.push_back(part.first_logits_row + r);
+  }
+  const absl::StatusOr<engine::Logits> logits = engine_->Head(rows);
+  if (!logits.ok()) return logits.status();
+  int32_t first_row = 0;
+  for (const Part& part : parts_) {
+    if (!part.asks()) continue;
+    if (std::optional<EarlyExitItem> item = Foresee(part, *logits, first_row)) {
+      exit->items.push_back(*std::move(item));
+    }
+    first_row += part.num_logits_rows();
+  }
+  return absl::OkStatus();
+}
+
+std::optional<EarlyExitItem> VerifyRound::Foresee(const Part& part, const engine::Logits& logits,
+                                                  int32_t first_row) {
+  engine::SamplingState& sampling = part.sequence->sampling;
+  const std::vector<TokenId>& window = part.item->window;
+  const int32_t length = sampling.length();
+  const int32_t top_k = std::min(part.item->branch_top_k, kMaxBranchTopK);
+  EarlyExitItem item{.sequence_id = part.item->sequence_id};
+  for (int32_t row = 0; row < part.num_logits_rows(); ++row) {
+    std::optional<TokenId> drafted;
+    if (row < static_cast<int32_t>(window.size())) drafted = window[row];
+    absl::StatusOr<EarlyExitRow> foreseen =
+        sampler_->Foresee(sampling, logits.Row(first_row + row), drafted, top_k, kExitNoiseTop);
+    if (!foreseen.ok()) break;
+    item.rows.push_back(*std::move(foreseen));
+    // The next row sees the window's tokens so far as if they were final.
+    if (drafted.has_value()) sampling.Append(*drafted);
+  }
+  sampling.Truncate(length);
+  if (static_cast<int32_t>(item.rows.size()) < part.num_logits_rows()) return std::nullopt;
+  return item;
+}
+
+void VerifyRound::Finish(const Part& part, const engine::Logits& logits, VerifyItemDone* done) {
   VerifiedSequence& sequence = *part.sequence;
   engine::SamplingState& sampling = sequence.sampling;
   const int32_t length = sampling.length();
   const std::vector<TokenId>& window = part.item->window;
   int32_t num_accepted = 0;
   for (int32_t row = 0; row < part.num_logits_rows(); ++row) {
-    const absl::StatusOr<TokenId> token = sampler_->Sample(sampling, logits.Row(first_row + row));
+    const absl::StatusOr<TokenId> token = sampler_->Sample(sampling, logits.Row(part.first_logits_row + row));
     if (!token.ok()) {
       // Nothing of the window is kept: the tokens are those before the round.
       sampling.Truncate(length);

@@ -149,8 +149,8 @@ absl::Status Run(const config::Options& options) {
   AgreementSetting setting;
   setting.synthetic = models->twin.has_value();
   setting.num_layers = models->target.engine->info().num_layers;
-  setting.exit_layer = models->twin.has_value() ? models->twin->exit_layer
-                                                : engine::DefaultExitLayer(setting.num_layers);
+  const int32_t named = models->target.engine->info().early_exit_layer;
+  setting.exit_layer = named > 0 ? named : engine::DefaultExitLayer(setting.num_layers);
   if (options.Has("early-exit-layer")) {
     setting.exit_layer = static_cast<int32_t>(options.Integer("early-exit-layer"));
   }

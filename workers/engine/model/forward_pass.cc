@@ -51,13 +51,10 @@ ForwardPass::ForwardPass(Backend* backend, const ModelConfig& config, ModelWeigh
   attention_.num_heads = config.num_heads;
   attention_.scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim));
   attention_.sliding_window = config.block.sliding_window;
-  logits_rows_.reserve(activations_.head_rows.rows);
 }
 
-void ForwardPass::Begin(absl::Span<const TokenId> token_ids, const BatchView& view,
-                        absl::Span<const int32_t> logits_rows) {
+void ForwardPass::Begin(absl::Span<const TokenId> token_ids, const BatchView& view) {
   num_rows_ = static_cast<int64_t>(token_ids.size());
-  logits_rows_.assign(logits_rows.begin(), logits_rows.end());
   block_out_pending_ = false;
   batch_ = backend_->PrepareBatch(view);
   backend_->Embedding(*weights_.token_embedding, token_ids, /*accumulate=*/false,
@@ -130,13 +127,14 @@ void ForwardPass::MlpHalf(const LayerWeights& weights) {
   Project(activated, weights.down, block_out);
 }
 
-absl::StatusOr<absl::Span<float>> ForwardPass::Head() {
-  const int64_t num_logits = static_cast<int64_t>(logits_rows_.size());
+absl::StatusOr<absl::Span<float>> ForwardPass::Head(absl::Span<const int32_t> logits_rows) {
+  const int64_t num_logits = static_cast<int64_t>(logits_rows.size());
   const absl::Span<float> host(host_logits_.get(), num_logits * config_.vocabulary_size);
   if (num_logits > 0) {
+    CHECK_LE(num_logits, activations_.head_rows.rows);
     const Matrix rows = activations_.head_rows.Rows(0, num_logits);
     const Matrix logits = activations_.logits.Rows(0, num_logits);
-    backend_->GatherRows(Rows(activations_.residual), logits_rows_, rows);
+    backend_->GatherRows(Rows(activations_.residual), logits_rows, rows);
     Norm(rows, weights_.final_norm, weights_.final_norm_bias, nullptr, rows);
     const Weight& head = weights_.head ? *weights_.head : *weights_.token_embedding;
     backend_->Linear(rows, head, nullptr, logits);

@@ -30,19 +30,18 @@ class ForwardPass {
                                                              int32_t max_rows,
                                                              int32_t max_logits_rows);
 
-  // Embeds the rows of `view`. `logits_rows` are those that Head() is for; all spans may go afterwards.
-  // Shapes: token_ids[T], T <= max_rows; logits_rows[R], R <= max_logits_rows
-  void Begin(absl::Span<const TokenId> token_ids, const BatchView& view,
-             absl::Span<const int32_t> logits_rows);
+  // Embeds the rows of `view`; the spans may go afterwards.
+  // Shapes: token_ids[T], T <= max_rows
+  void Begin(absl::Span<const TokenId> token_ids, const BatchView& view);
 
   // Layers [begin, end), in order; afterwards the residual stream is complete, so that the pass may be
   // cut anywhere and the bits do not know it.
   void RunLayers(int32_t begin, int32_t end);
 
-  // Final norm and head of the logits rows, copied to host memory that is good until the next call.
-  // Shapes: [R, V]
+  // Final norm and head of `logits_rows` of the pass, copied to host memory that is good until the next call.
+  // Shapes: logits_rows[R], R <= max_logits_rows; result [R, V]
   // Errors: what the device failed at since Begin().
-  absl::StatusOr<absl::Span<float>> Head();
+  absl::StatusOr<absl::Span<float>> Head(absl::Span<const int32_t> logits_rows);
 
   void CopyKv(absl::Span<const SlotCopy> copies) { backend_->CopyKv(copies, *kv_); }
 
@@ -72,7 +71,6 @@ class ForwardPass {
   // Of the pass.
   std::unique_ptr<Batch> batch_;
   int64_t num_rows_ = 0;
-  std::vector<int32_t> logits_rows_;
   bool block_out_pending_ = false;  // block_out is still to be added to the residual
 };
 

@@ -57,6 +57,7 @@ struct ModelConfig {
   bool tied_head = false;            // the head is the embedding
   BlockConfig block;
   RopeConfig rope;
+  int32_t early_exit_layer = 0;      // after which an exit was trained; 0: it names none
   std::vector<TokenId> eos_token_ids;  // of config.json; generation_config.json is the gateway's
   std::string stored_dtype;          // what the config says; the tensors themselves decide
 

@@ -91,4 +91,42 @@ absl::StatusOr<absl::Span<const Candidate>> Sampler::Rank(const SamplingState& s
   return absl::Span<const Candidate>(candidates_);
 }
 
+absl::StatusOr<EarlyExitRow> Sampler::Foresee(const SamplingState& state, absl::Span<float> row,
+                                              std::optional<TokenId> drafted, int32_t top_k,
+                                              int32_t noise_top) {
+  CHECK_EQ(row.size(), static_cast<size_t>(vocabulary_size_));
+  CHECK(!drafted.has_value() || (*drafted >= 0 && *drafted < vocabulary_size_));
+  ApplyBiasAndPenalties(state, row);
+  const bool greedy = state.is_greedy();
+  if (!greedy) DivideRow(row, state.parameters().temperature);
+  const RowPeak peak = FindPeak(row);
+  if (!IsUsable(peak)) return NanLogits(state, peak);
+  const float lowest = std::numeric_limits<float>::lowest();
+  const NoiseKey key = state.noise_key();
+  const auto score = [&](float logit, TokenId token) {
+    return greedy ? logit : ieee::Add(logit, GumbelNoise(key, token));
+  };
+  const bool filtered = !greedy && RowFilter::IsActive(state.parameters());
+  // All that a filter keeps: the drafted token may be far down, and is masked only if it is not among them.
+  const absl::Span<const RankedToken> kept =
+      filtered ? filter_.Keep(state.parameters(), row, peak.value)
+               : filter_.Largest(row, greedy ? top_k + 1 : std::max(noise_top, top_k + 1), lowest);
+  EarlyExitRow result;
+  if (drafted.has_value()) {
+    const float logit = row[*drafted];
+    const bool kept_it = !filtered || std::any_of(kept.begin(), kept.end(), [&](const auto& one) {
+      return one.token == *drafted;
+    });
+    result.drafted_score = kept_it && logit >= lowest ? score(logit, *drafted) : lowest;
+  }
+  candidates_.clear();
+  for (const RankedToken& one : kept.subspan(0, std::max(noise_top, top_k + 1))) {
+    if (one.token != drafted) candidates_.push_back({one.token, score(one.logit, one.token)});
+  }
+  const size_t count = std::min(candidates_.size(), static_cast<size_t>(std::max(top_k, 0)));
+  std::partial_sort(candidates_.begin(), candidates_.begin() + count, candidates_.end(), ScoresHigher);
+  result.candidates.assign(candidates_.begin(), candidates_.begin() + count);
+  return result;
+}
+
 }  // namespace mirrorsd::engine

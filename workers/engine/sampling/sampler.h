@@ -6,6 +6,7 @@
 // Not thread-safe: a sampler has scratch memory of its own.
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -35,6 +36,17 @@ class Sampler {
   // Errors: as Sample
   absl::StatusOr<absl::Span<const Candidate>> Rank(const SamplingState& state,
                                                    absl::Span<float> row, int32_t noise_top);
+
+  // What an early exit's row says of the token after state.tokens(): the score of `drafted`, where one is
+  // given, and the `top_k` best of the others, best first. A score is processed logit plus the noise that
+  // Sample would add, at temperature 0 the processed logit. Noise is drawn for `drafted` and for the
+  // `noise_top` largest processed logits only: a token beyond these is no candidate, whatever its noise. Masked
+  // tokens are no candidates; a masked `drafted` scores the lowest finite float. Uses up `row`.
+  // Shapes: row[V]; drafted in [0, V)
+  // Errors: as Sample
+  absl::StatusOr<EarlyExitRow> Foresee(const SamplingState& state, absl::Span<float> row,
+                                       std::optional<TokenId> drafted, int32_t top_k,
+                                       int32_t noise_top);
 
  private:
   absl::StatusOr<TokenId> SampleFiltered(const SamplingState& state, absl::Span<float> row,

@@ -58,7 +58,7 @@ TEST_F(DevicePacerTest, EightLayersStandForEightyByFractions) {
   pacer_.OnLayers(0, 3);
   EXPECT_EQ(Since(start_ns), 50'000 + 30'000'000);
   pacer_.OnLayers(3, 8);  // one step with the head
-  pacer_.OnHead(8);
+  pacer_.OnHead(8, 1);
   EXPECT_EQ(Since(start_ns), 50'000 + 82'000'000 + 30'000);
   EXPECT_EQ(pacer_.counts().num_steps, 2);
   EXPECT_EQ(pacer_.counts().num_overruns, 0);
@@ -70,13 +70,13 @@ TEST_F(DevicePacerTest, AnExitBetweenTwoLayersIsPacedWhereItIs) {
   const int64_t start_ns = clock_.now_ns;
   pacer_.OnPassBegin(shape_);
   pacer_.OnLayers(0, 4);
-  pacer_.OnHead(4);
+  pacer_.OnHead(4, 1);
   EXPECT_EQ(Since(start_ns), 50'000 + 40'000'000 + 3'000'000 + 30'000);
   clock_.now_ns += 500'000;  // the host reports
   pacer_.OnLayers(4, 6);
   EXPECT_EQ(Since(start_ns), 50'000 + 63'000'000);
   pacer_.OnLayers(6, 8);
-  pacer_.OnHead(8);
+  pacer_.OnHead(8, 1);
   EXPECT_EQ(Since(start_ns), 50'000 + 85'000'000 + 30'000);
   EXPECT_EQ(pacer_.counts().num_overruns, 0);
   EXPECT_EQ(pacer_.counts().num_steps, 4);
@@ -90,7 +90,7 @@ TEST_F(DevicePacerTest, RowsAndKvTokensCost) {
   pacer.OnPassBegin({.num_rows = 51, .num_logits_rows = 0, .num_kv_tokens = 500, .num_layers = 2});
   pacer.OnLayers(0, 2);
   EXPECT_EQ(Since(start_ns), 50'000 + 80 * (1'500'000 + 500'000));
-  pacer.OnHead(2);  // no row asks: nothing to compute, nothing to transfer
+  pacer.OnHead(2, 0);  // no row asks: nothing to compute, nothing to transfer
   EXPECT_EQ(Since(start_ns), 50'000 + 80 * 2'000'000);
   EXPECT_EQ(pacer.counts().num_steps, 1);
 }
@@ -101,7 +101,7 @@ TEST_F(DevicePacerTest, ComputeCountsTowardsTheStep) {
   clock_.now_ns += 79'000'000;
   pacer_.OnLayers(0, 8);
   clock_.now_ns += 3'000'000;  // a head of more than its 2 ms, where the layers left time
-  pacer_.OnHead(8);
+  pacer_.OnHead(8, 1);
   EXPECT_EQ(Since(start_ns), 50'000 + 82'000'000 + 30'000);
   EXPECT_EQ(pacer_.counts().num_overruns, 0);
 }
@@ -124,7 +124,7 @@ TEST_F(DevicePacerTest, ErrorsOfTheSleepDoNotAddUp) {
   const int64_t start_ns = clock_.now_ns;
   pacer_.OnPassBegin(shape_);
   for (int layer = 0; layer < 8; ++layer) pacer_.OnLayers(layer, layer + 1);
-  pacer_.OnHead(8);
+  pacer_.OnHead(8, 1);
   EXPECT_EQ(Since(start_ns), 50'000 + 82'000'000 + 30'000 + 70'000);
   EXPECT_EQ(pacer_.counts().late_ns, 8 * 70'000);
   EXPECT_EQ(pacer_.counts().max_late_ns, 70'000);
@@ -146,14 +146,14 @@ TEST_F(DevicePacerTest, ALateWakeAloneIsNoOverrunUnlessItIsFarTooLate) {
     pacer.OnPassBegin(shape_);
     pacer.OnLayers(0, 4);
     clock_.now_ns += 10'000;
-    pacer.OnHead(4);
+    pacer.OnHead(4, 1);
     EXPECT_EQ(pacer.counts().num_overruns, overruns);
   }
   clock_.oversleep_ns = 0;
   pacer.OnPassBegin(shape_);
   pacer.OnLayers(0, 4);
   clock_.now_ns += 90'000;  // of 50 us and a transfer of 30
-  pacer.OnHead(4);
+  pacer.OnHead(4, 1);
   EXPECT_EQ(pacer.counts().num_overruns, 2);
 }
 
@@ -177,7 +177,7 @@ TEST_F(DevicePacerTest, JitterIsOneFactorOfAPass) {
     const int64_t start_ns = clock_.now_ns;
     whole.OnPassBegin(shape_);
     whole.OnLayers(0, 8);
-    whole.OnHead(8);
+    whole.OnHead(8, 1);
     passes.push_back(Since(start_ns));
     EXPECT_NEAR(static_cast<double>(passes.back()),
                 82.08e6 * JitterFactor(profile.jitter, static_cast<uint64_t>(pass)), 2);
@@ -189,7 +189,7 @@ TEST_F(DevicePacerTest, JitterIsOneFactorOfAPass) {
     const int64_t start_ns = clock_.now_ns;
     cut.OnPassBegin(shape_);
     for (int layer = 0; layer < 8; ++layer) cut.OnLayers(layer, layer + 1);
-    cut.OnHead(8);
+    cut.OnHead(8, 1);
     EXPECT_NEAR(static_cast<double>(Since(start_ns)), static_cast<double>(passes[pass]), 1);
   }
 }

@@ -241,7 +241,7 @@ TEST_F(LosslessnessTest, MixedBatchesThatRequestsJoinAndLeave) {
 // The bits do not depend on how memory is cut or on an exit between the layers.
 TEST_F(LosslessnessTest, BlockSizeAndTheCutOfThePassChangeNothing) {
   for (const int block_tokens : {16, 64}) {
-    for (const int early_exit_layer : {0, 1, 2, 99}) {
+    for (const int early_exit_layer : {0, 1}) {
       auto engine = testing::MakeMicroEngine(TargetModel(), {.block_tokens = block_tokens});
       workers::VerifierSession verifier(engine.get(), {.early_exit_layer = early_exit_layer});
       LocalCell cell(&verifier, draft_sessions_[kNoisy].get());

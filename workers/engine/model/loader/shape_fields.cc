@@ -18,6 +18,7 @@ constexpr int32_t kMaxPositions = 1 << 24;
 void ReadShape(ConfigFields* fields, ModelConfig* config) {
   config->hidden_size = fields->Int("hidden_size", 1, kMaxHidden);
   config->num_layers = fields->Int("num_hidden_layers", 1, kMaxLayers);
+  config->early_exit_layer = fields->IntOr("early_exit_layer", 0, 0, config->num_layers);
   config->num_heads = fields->Int("num_attention_heads", 1, kMaxHeads);
   config->num_kv_heads = fields->IntOr("num_key_value_heads", config->num_heads, 1, config->num_heads);
   config->intermediate_size = fields->Int("intermediate_size", 1, kMaxInner);

@@ -66,7 +66,11 @@ std::string TwinConfigJson(const TwinModel& model) {
   nlohmann::ordered_json config =
       nlohmann::ordered_json::parse(model.spec.config_json, nullptr, /*allow_exceptions=*/false);
   CHECK(config.is_object()) << "CheckTwin let it through";
-  if (model.role == TwinRole::kDraft) config["num_hidden_layers"] = model.spec.draft_layers;
+  config["early_exit_layer"] = model.spec.exit_layer;
+  if (model.role == TwinRole::kDraft) {
+    config["num_hidden_layers"] = model.spec.draft_layers;
+    config.erase("early_exit_layer");
+  }
   config.erase("eos_token_id");
   config.erase("dtype");
   config["torch_dtype"] = model.spec.type == StoredType::kF32 ? "float32" : "bfloat16";
