@@ -59,6 +59,9 @@ struct SpeculationPolicy {
   // `sequences`.
   void (*decide)(const CohortOutlook& cohort, absl::Span<const SequenceOutlook> sequences,
                  absl::Span<PolicyDecision> decisions);
+  // Cohorts that its sequences are dealt out to, 1 or 2. With two, one's windows are drafted while the other's round
+  // runs.
+  int32_t num_cohorts = 1;
 };
 
 }  // namespace mirrorsd

@@ -16,7 +16,7 @@ namespace mirrorsd::scheduler {
 enum class Wait : uint8_t {
   kWorkerSilent = 0,  // id: incarnation
   kRound,             // incarnation of the verifier whose round is outstanding
-  kDraftWindows,      // incarnation of the verifier whose cohort waits for windows
+  kDraftWindows,      // a verifier's cohort waits for windows: incarnation * kNumCohorts + its index
   kSequenceStarted,   // ordinal of the request
   kSequenceEnded,     // sequence id at a worker
   kRequestDeadline,   // ordinal of the request: the client's own deadline

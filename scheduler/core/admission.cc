@@ -240,6 +240,14 @@ void Machine::Place(Sequence* sequence, Worker* verifier) {
   deadlines_.Clear(Wait::kVerifier, sequence->ordinal);
   sequence->stage = Stage::kStarting;
   sequence->verifier = verifier;
+  // The smallest of its mode's cohorts; the first among equals.
+  sequence->cohort_index = 0;
+  for (int32_t i = 1; i < sequence->policy->num_cohorts; ++i) {
+    if (verifier->cohorts[i].num_sequences < verifier->CohortOf(*sequence).num_sequences) {
+      sequence->cohort_index = i;
+    }
+  }
+  ++verifier->CohortOf(*sequence).num_sequences;
   sequence->verifier_id = OpenLease(verifier, sequence);
   sequence->total_length = sequence->committed_length();
   sequence->kv = verifier->ledger.Open(sequence->total_length, sequence->max_length);

@@ -43,7 +43,7 @@ void Machine::AskSerial(Sequence* sequence, int32_t depth) {
   tree.held = held;
   tree.awaited = !sequence->draft.worker->late;
   if (!tree.awaited) return;
-  Cohort& cohort = sequence->verifier->cohort;
+  Cohort& cohort = sequence->verifier->CohortOf(*sequence);
   ++cohort.num_awaited;
   cohort.awaited_depth = std::max(cohort.awaited_depth, tree.depth);
 }
@@ -61,7 +61,7 @@ bool Machine::CanBranch(const Sequence& sequence) const {
 
 // P1: a round has started, and the drafts begin with what they think likely themselves.
 void Machine::PlantTrees(Worker* verifier) {
-  const Round& round = *verifier->cohort.round;
+  const Round& round = *verifier->round;
   options_.clear();
   for (size_t i = 0; i < round.items.size(); ++i) {
     const RoundItem& item = round.items[i];
@@ -77,7 +77,7 @@ void Machine::PlantTrees(Worker* verifier) {
 
 // P2: the early exit has reported; what is left of the budget goes to the outcomes that it makes likely.
 void Machine::GrowTrees(Worker* verifier, int64_t exit_sent_at_ns) {
-  const Round& round = *verifier->cohort.round;
+  const Round& round = *verifier->round;
   options_.clear();
   for (size_t i = 0; i < round.items.size(); ++i) {
     const RoundItem& item = round.items[i];
@@ -117,7 +117,7 @@ int32_t Machine::BranchDepth(const Sequence& sequence, int32_t window_size) cons
 
 // Asks for options_, each sequence's at once, most likely first.
 void Machine::AskOptions(Worker* verifier, int64_t exit_sent_at_ns) {
-  Round& round = *verifier->cohort.round;
+  Round& round = *verifier->round;
   std::stable_sort(options_.begin(), options_.end(),
                    [](const BranchOption& a, const BranchOption& b) {
                      return a.sequence < b.sequence;
@@ -239,7 +239,7 @@ void Machine::FinishBranch(Sequence* sequence, Branch* branch) {
                      (branch->origin == BranchOrigin::kExit && whole);
   if (timed) Observe(ObservationKind::kDraftRollout, duration);
   if (Worker* verifier = sequence->verifier) {
-    if (timed) verifier->cohort.rollout_times.Add(duration, tree.depth);
+    if (timed) verifier->rollout_times.Add(duration, tree.depth);
     if (draft->late && (timed || whole) && duration <= DraftWait(*verifier, tree.depth)) {
       MarkLate(draft, false);
     }
@@ -251,17 +251,17 @@ void Machine::StopAwaiting(Sequence* sequence) {
   HypothesisTree& tree = sequence->draft.tree;
   if (!tree.awaited) return;
   tree.awaited = false;
-  if (--sequence->verifier->cohort.num_awaited == 0) MarkDirty(sequence->verifier);
+  if (--sequence->verifier->CohortOf(*sequence).num_awaited == 0) MarkDirty(sequence->verifier);
 }
 
 // A round is over, and of a tree that was asked for when it began nothing was heard, for longer than a cohort would
 // wait for a window: a missed deadline, although nobody waited.
-void Machine::CountSilentTrees(Worker* verifier, RoundId round_id) {
-  for (const Sequence* sequence : verifier->cohort.decoding) {
+void Machine::CountSilentTrees(const Worker& verifier, const Round& round) {
+  for (const Sequence* sequence : verifier.cohorts[round.cohort_index].decoding) {
     const HypothesisTree& tree = sequence->draft.tree;
-    if (tree.round_id != round_id || tree.heard || tree.awaited) continue;
-    if (now_ - tree.asked_at <= DraftWait(*verifier, tree.depth)) continue;
-    CountMissedDeadline(sequence->draft.worker, round_id);
+    if (tree.round_id != round.id || tree.heard || tree.awaited) continue;
+    if (now_ - tree.asked_at <= DraftWait(verifier, tree.depth)) continue;
+    CountMissedDeadline(sequence->draft.worker, round.id);
   }
 }
 

@@ -85,11 +85,11 @@ void Machine::HandleDeadline(Wait wait, uint64_t id) {
     case Wait::kRound:
       return CloseLost(worker(id), "a round took longer than its limit");
     case Wait::kDraftWindows:
-      return MarkDirty(worker(id));
+      return MarkDirty(worker(id / kNumCohorts));
     case Wait::kSequenceStarted: {
       // Rounds have a limit of their own, and commands are handled in order.
       Worker* verifier = FindOrdinal(id)->verifier;
-      if (verifier->cohort.round.has_value()) {
+      if (verifier->round.has_value()) {
         deadlines_.Set(wait, id, now_ + config_.min_round_timeout);
         return;
       }
@@ -98,7 +98,7 @@ void Machine::HandleDeadline(Wait wait, uint64_t id) {
     case Wait::kSequenceEnded: {
       // It comes after the round that is under way, and a round has a limit of its own.
       Worker* holder = worker(ending_.at(id));
-      if (holder->cohort.round.has_value()) {
+      if (holder->round.has_value()) {
         return deadlines_.Set(wait, id, now_ + config_.end_timeout);
       }
       ++counters_.end_timeouts;
@@ -129,8 +129,8 @@ void Machine::ForgiveOwnStall(absl::Time was_due) {
     if (worker->forgiven) continue;
     worker->forgiven = true;
     worker->heard_at = now_;
-    if (worker->cohort.round.has_value()) {
-      deadlines_.Set(Wait::kRound, incarnation, now_ + RoundLimit(*worker->cohort.round));
+    if (worker->round.has_value()) {
+      deadlines_.Set(Wait::kRound, incarnation, now_ + RoundLimit(*worker->round));
     }
     for (const auto& [id, sequence] : worker->live) {
       if (worker->is_verifier() && sequence->stage == Stage::kStarting) {
@@ -187,7 +187,7 @@ CoreHealth Machine::Health(absl::Time now) const {
   absl::Duration patience = config_.stall_timeout;
   for (const Worker* verifier : verifiers_) {
     health.has_verifier |= !verifier->draining;
-    const std::optional<Round>& round = verifier->cohort.round;
+    const std::optional<Round>& round = verifier->round;
     if (round.has_value()) patience = std::max(patience, 3 * round->predicted);
   }
   health.stalled = !sequences_.empty() && now - last_progress_ > patience;

@@ -58,13 +58,14 @@ void Machine::LeaveVerifier(Sequence* sequence, bool tell) {
   Worker* verifier = sequence->verifier;
   if (verifier == nullptr) return;
   StopAwaiting(sequence);
-  Cohort& cohort = verifier->cohort;
+  Cohort& cohort = verifier->CohortOf(*sequence);
   if (sequence->item_index >= 0) {
-    cohort.round->items[sequence->item_index].sequence = nullptr;
+    verifier->round->items[sequence->item_index].sequence = nullptr;
     sequence->item_index = -1;
   }
   if (sequence->stage == Stage::kPrefilling) cohort.prefilling.erase(sequence->position);
   if (sequence->stage == Stage::kDecoding) cohort.decoding.erase(sequence->position);
+  --cohort.num_sequences;
   deadlines_.Clear(Wait::kSequenceStarted, sequence->ordinal);
   if (tell) {
     EndLease(verifier, sequence->verifier_id, sequence);

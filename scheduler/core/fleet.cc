@@ -66,7 +66,7 @@ void Machine::HandleAttached(const WorkerAttached& event) {
   worker->first_sequence_id = next_sequence_id_;
   worker->reported_blocks = hello.blocks;
   worker->ledger = KvLedger(hello.kv_block_tokens, hello.blocks.total);
-  worker->cohort.free_since = now_;
+  worker->free_since = now_;
   deadlines_.Set(Wait::kWorkerSilent, worker->fence.incarnation, now_ + config_.worker_timeout);
   Act(WelcomeWorker{
       event.connection, Welcome{worker->fence.scheduler_epoch, worker->fence.incarnation}});
@@ -172,9 +172,8 @@ void Machine::RemoveWorker(Worker* worker) {
   by_connection_.erase(worker->connection);
   std::vector<Worker*>& peers = worker->is_verifier() ? verifiers_ : drafts_;
   peers.erase(std::find(peers.begin(), peers.end(), worker));
-  for (const Wait wait : {Wait::kWorkerSilent, Wait::kRound, Wait::kDraftWindows}) {
-    deadlines_.Clear(wait, incarnation);
-  }
+  for (const Wait wait : {Wait::kWorkerSilent, Wait::kRound}) deadlines_.Clear(wait, incarnation);
+  for (int32_t i = 0; i < kNumCohorts; ++i) StopWaiting(worker, i);
   for (const SequenceId id : worker->ending) {
     deadlines_.Clear(Wait::kSequenceEnded, id);
     ending_.erase(id);

@@ -74,12 +74,13 @@ void CheckRound(const Round& round, const Hello& hello) {
   CHECK_EQ(num_done, round.num_done);
 }
 
-void CheckCohort(const Worker& worker, const Deadlines& deadlines) {
-  const Cohort& cohort = worker.cohort;
+void CheckCohort(const Worker& worker, int32_t cohort_index, const Deadlines& deadlines) {
+  const Cohort& cohort = worker.cohorts[cohort_index];
   int32_t num_awaited = 0;
   size_t num_starting = 0;
   for (const auto& [id, sequence] : worker.live) {
     CHECK(sequence->verifier == &worker);
+    if (sequence->cohort_index != cohort_index) continue;
     const HypothesisTree& tree = sequence->draft.tree;
     num_awaited += tree.awaited;
     if (tree.awaited) CHECK_GE(cohort.awaited_depth, tree.depth);
@@ -87,28 +88,43 @@ void CheckCohort(const Worker& worker, const Deadlines& deadlines) {
   }
   for (const Sequence* sequence : cohort.prefilling) {
     CHECK(sequence->stage == Stage::kPrefilling && sequence->verifier == &worker);
+    CHECK_EQ(sequence->cohort_index, cohort_index);
     CHECK_LT(sequence->prefilled_length, sequence->total_length);
     CHECK_GE(sequence->kv.held, worker.ledger.BlocksFor(sequence->prefilled_length));
     CHECK_EQ(sequence->kv.wanted, worker.ledger.BlocksFor(sequence->total_length));
   }
   for (const Sequence* sequence : cohort.decoding) {
     CHECK(sequence->stage == Stage::kDecoding && sequence->verifier == &worker);
+    CHECK_EQ(sequence->cohort_index, cohort_index);
     CHECK_GE(sequence->kv.held, worker.ledger.BlocksFor(sequence->committed_length() - 1));
     CHECK_EQ(sequence->kv.held, sequence->kv.wanted);
     if (sequence->item_index >= 0) continue;
     CHECK_LE(sequence->kv.held, worker.ledger.BlocksFor(sequence->committed_length()));
   }
-  CHECK_EQ(cohort.prefilling.size() + cohort.decoding.size() + num_starting, worker.live.size());
+  CHECK_EQ(cohort.prefilling.size() + cohort.decoding.size() + num_starting,
+           static_cast<size_t>(cohort.num_sequences));
   CHECK_EQ(cohort.num_awaited, num_awaited);
-  CHECK_EQ(cohort.round.has_value(), deadlines.Has(Wait::kRound, worker.fence.incarnation));
   // A free verifier with something to do waits for windows or for the blocks of sequences that end, each
   // with a deadline, and for nothing else.
-  if (cohort.round.has_value()) {
-    CheckRound(*cohort.round, worker.hello);
-  } else if (!cohort.prefilling.empty() || !cohort.decoding.empty()) {
+  if (!worker.round.has_value() && (!cohort.prefilling.empty() || !cohort.decoding.empty())) {
     CHECK((cohort.waiting && cohort.num_awaited > 0) || worker.ledger.closing_blocks() > 0);
   }
-  if (cohort.waiting) CHECK(deadlines.Has(Wait::kDraftWindows, worker.fence.incarnation));
+  if (cohort.waiting) {
+    CHECK(!worker.round.has_value());
+    CHECK(deadlines.Has(Wait::kDraftWindows,
+                        worker.fence.incarnation * kNumCohorts + cohort_index));
+  }
+}
+
+void CheckVerifier(const Worker& worker, const Deadlines& deadlines) {
+  int32_t num_sequences = 0;
+  for (int32_t i = 0; i < kNumCohorts; ++i) {
+    CheckCohort(worker, i, deadlines);
+    num_sequences += worker.cohorts[i].num_sequences;
+  }
+  CHECK_EQ(static_cast<size_t>(num_sequences), worker.live.size());
+  CHECK_EQ(worker.round.has_value(), deadlines.Has(Wait::kRound, worker.fence.incarnation));
+  if (worker.round.has_value()) CheckRound(*worker.round, worker.hello);
 }
 
 void AddShare(const KvShare& share, KvShare* sum) {
@@ -174,7 +190,7 @@ void Machine::CheckInvariants() const {
     CHECK(!worker->gone);
     CHECK(deadlines_.Has(Wait::kWorkerSilent, incarnation));
     CheckLeases(*worker, deadlines_);
-    if (worker->is_verifier()) CheckCohort(*worker, deadlines_);
+    if (worker->is_verifier()) CheckVerifier(*worker, deadlines_);
     num_ending += worker->ending.size();
     num_late += worker->late;
   }

@@ -118,17 +118,18 @@ class Machine {
   void CountAbsence(const Worker& leaving);
 
   // preemption.cc: when blocks run short
-  void MakeRoom(Worker* verifier);
+  void MakeRoom(Worker* verifier, const Cohort& cohort);
   Sequence* FindVictim(const Worker& verifier) const;
   void Preempt(Sequence* sequence);
 
   // rounds.cc: the loop of one verifier
   void MaybeStartRound(Worker* verifier);
-  bool MustWaitForWindows(Worker* verifier);
+  bool MustWaitForWindows(Worker* verifier, int32_t cohort_index);
+  void StopWaiting(Worker* verifier, int32_t cohort_index);
   absl::Duration DraftWait(const Worker& verifier, int32_t depth) const;
-  void CountMissedDeadlines(Worker* verifier, RoundId round_id);
+  void CountMissedDeadlines(Worker* verifier, const Round& round);
   void CountMissedDeadline(Worker* draft, RoundId round_id);
-  void StartRound(Worker* verifier);
+  void StartRound(Worker* verifier, int32_t cohort_index);
   void AddDecoding(Worker* verifier, int32_t max_rows, Round* round);
   void AddWindows(Worker* verifier, int32_t max_rows, Round* round);
   void AddChunks(Worker* verifier, int32_t max_rows, Round* round);
@@ -137,12 +138,12 @@ class Machine {
   void CountCommit(Sequence* sequence, const RoundItem& item, int32_t num_accepted,
                    int32_t num_committed);
   void CountBranches(Sequence* sequence, const RoundItem& item);
-  int32_t ChunkReserve(const Worker& verifier) const;
+  int32_t ChunkReserve(const Worker& verifier, const Cohort& cohort) const;
   absl::Duration PredictRound(const Worker& verifier, int32_t num_rows) const;
   absl::Duration RoundLimit(const Round& round) const;
 
   // windows.cc: what each sequence's next round verifies
-  void DecideWindows(Worker* verifier);
+  void DecideWindows(Worker* verifier, const Cohort& cohort);
   void PlanPrompts(const Worker& verifier, const Round& round);
   void AskPolicies(const Worker& verifier);
   void AskPolicy(const Worker& verifier, const SpeculationPolicy& policy);
@@ -166,7 +167,7 @@ class Machine {
   void LearnOutcome(const RoundItem& item, const VerifyItemDone& done);
   void TakeProgress(Sequence* sequence, Branch* branch, const RolloutProgress& report);
   void FinishBranch(Sequence* sequence, Branch* branch);
-  void CountSilentTrees(Worker* verifier, RoundId round_id);
+  void CountSilentTrees(const Worker& verifier, const Round& round);
   void StopAwaiting(Sequence* sequence);
 
   // drafting.cc: which draft-worker a sequence sticks to, and whether that keeps its deadlines

@@ -10,9 +10,8 @@ namespace mirrorsd::scheduler {
 
 // Preempts until the rows that must be have their blocks, now or once SequenceEnded has brought back those
 // of who ends. Who has to wait for that sits out a round.
-void Machine::MakeRoom(Worker* verifier) {
+void Machine::MakeRoom(Worker* verifier, const Cohort& cohort) {
   const KvLedger& ledger = verifier->ledger;
-  const Cohort& cohort = verifier->cohort;
   // A row needs one more block at most.
   if (ledger.free_blocks() > static_cast<int64_t>(cohort.decoding.size())) return;
   if (verifier->live.empty()) return;
@@ -28,7 +27,9 @@ void Machine::MakeRoom(Worker* verifier) {
   while (missing > ledger.free_blocks() + ledger.closing_blocks()) {
     Sequence* victim = FindVictim(*verifier);
     if (victim == nullptr) return;
-    if (victim->stage == Stage::kDecoding) missing -= missing_of(*victim);
+    if (victim->stage == Stage::kDecoding && &verifier->CohortOf(*victim) == &cohort) {
+      missing -= missing_of(*victim);
+    }
     Preempt(victim);
   }
 }

@@ -142,7 +142,7 @@ void Machine::HandleStarted(Worker* worker, const SequenceStarted& report) {
   sequence->stage = Stage::kPrefilling;
   sequence->prefilled_length = report.cached_length;
   worker->ledger.Start(&sequence->kv, report.cached_length);
-  std::list<Sequence*>& line = worker->cohort.prefilling;
+  std::list<Sequence*>& line = worker->CohortOf(*sequence).prefilling;
   sequence->position = line.insert(line.end(), sequence);
   last_progress_ = now_;
   MarkDirty(worker);
@@ -160,13 +160,12 @@ void Machine::HandleEnded(Worker* worker, const SequenceEnded& report) {
 }
 
 void Machine::HandleVerifyItem(Worker* worker, const VerifyItemReport& report) {
-  Cohort& cohort = worker->cohort;
-  if (!cohort.round.has_value() || report.round_id != cohort.round->id) {
+  if (!worker->round.has_value() || report.round_id != worker->round->id) {
     if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
     ++counters_.stale_reports;
     return;
   }
-  RoundItem* item = FindItem(&*cohort.round, cohort.round->num_done, report.item.sequence_id);
+  RoundItem* item = FindItem(&*worker->round, worker->round->num_done, report.item.sequence_id);
   if (item == nullptr) return CloseFaulty(worker, "an item that the round does not have");
   if (item->done) {
     ++counters_.stale_reports;
@@ -179,18 +178,17 @@ void Machine::HandleVerifyItem(Worker* worker, const VerifyItemReport& report) {
     if (!fault.empty()) return CloseFaulty(worker, fault);
   }
   item->done = true;
-  ++cohort.round->num_done;
+  ++worker->round->num_done;
   if (item->sequence != nullptr) ApplyOutcome(item, report.item);
 }
 
 void Machine::HandleVerifyRoundDone(Worker* worker, const VerifyRoundDone& report) {
-  Cohort& cohort = worker->cohort;
-  if (!cohort.round.has_value() || report.round_id != cohort.round->id) {
+  if (!worker->round.has_value() || report.round_id != worker->round->id) {
     if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
     ++counters_.stale_reports;
     return;
   }
-  const Round& round = *cohort.round;
+  const Round& round = *worker->round;
   if (round.num_done != static_cast<int32_t>(round.items.size())) {
     return CloseFaulty(worker, "a round without all of its items");
   }
@@ -207,43 +205,42 @@ void Machine::HandleVerifyRoundDone(Worker* worker, const VerifyRoundDone& repor
   Observe(ObservationKind::kRoundSuffix, Nanoseconds(report.times.suffix_ns));
   Observe(ObservationKind::kRoundSample, Nanoseconds(report.times.sample_ns));
   deadlines_.Clear(Wait::kRound, worker->fence.incarnation);
-  CountSilentTrees(worker, cohort.round->id);
-  cohort.round.reset();
-  cohort.free_since = now_;
+  CountSilentTrees(*worker, *worker->round);
+  const Cohort& cohort = worker->cohorts[worker->round->cohort_index];
+  worker->round.reset();
+  worker->free_since = now_;
   last_progress_ = now_;
   placing_ |= !waiting_.empty();  // what the windows did not keep is free
-  DecideWindows(worker);
+  DecideWindows(worker, cohort);
   MarkDirty(worker);
 }
 
 void Machine::HandleExitItem(Worker* worker, const EarlyExitItemReport& report) {
-  Cohort& cohort = worker->cohort;
-  if (!cohort.round.has_value() || report.round_id != cohort.round->id) {
+  if (!worker->round.has_value() || report.round_id != worker->round->id) {
     if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
     ++counters_.stale_reports;
     return;
   }
-  RoundItem* item = FindItem(&*cohort.round, cohort.round->next_exit, report.item.sequence_id);
+  RoundItem* item = FindItem(&*worker->round, worker->round->next_exit, report.item.sequence_id);
   if (item == nullptr) return CloseFaulty(worker, "an item that the round does not have");
-  if (item->done || !item->exit_rows.empty() || cohort.round->exit_reported) {
+  if (item->done || !item->exit_rows.empty() || worker->round->exit_reported) {
     ++counters_.stale_reports;
     return;
   }
   const absl::string_view fault =
       FindExitFault(*item, worker->hello.vocabulary_size, report.item.rows);
   if (!fault.empty()) return CloseFaulty(worker, fault);
-  cohort.round->next_exit = static_cast<size_t>(item - cohort.round->items.data()) + 1;
+  worker->round->next_exit = static_cast<size_t>(item - worker->round->items.data()) + 1;
   if (item->sequence != nullptr) item->exit_rows = report.item.rows;
 }
 
 void Machine::HandleExitRound(Worker* worker, const EarlyExitRoundReport& report) {
-  Cohort& cohort = worker->cohort;
-  if (!cohort.round.has_value() || report.round_id != cohort.round->id) {
+  if (!worker->round.has_value() || report.round_id != worker->round->id) {
     if (report.round_id >= next_round_id_) return CloseFaulty(worker, "no such round");
     ++counters_.stale_reports;
     return;
   }
-  if (std::exchange(cohort.round->exit_reported, true)) {
+  if (std::exchange(worker->round->exit_reported, true)) {
     ++counters_.stale_reports;
     return;
   }

@@ -10,35 +10,47 @@
 
 namespace mirrorsd::scheduler {
 
+// Cohorts take turns; one whose windows are there need not wait for one whose are not.
 void Machine::MaybeStartRound(Worker* verifier) {
-  if (verifier->cohort.round.has_value() || MustWaitForWindows(verifier)) return;
-  StartRound(verifier);
+  const int32_t last = verifier->last_cohort;
+  for (int32_t i = 1; i <= kNumCohorts && !verifier->round.has_value(); ++i) {
+    const int32_t cohort_index = (last + i) % kNumCohorts;
+    const Cohort& cohort = verifier->cohorts[cohort_index];
+    if (cohort.prefilling.empty() && cohort.decoding.empty()) continue;
+    if (!MustWaitForWindows(verifier, cohort_index)) StartRound(verifier, cohort_index);
+  }
 }
 
-bool Machine::MustWaitForWindows(Worker* verifier) {
-  Cohort& cohort = verifier->cohort;
+bool Machine::MustWaitForWindows(Worker* verifier, int32_t cohort_index) {
+  Cohort& cohort = verifier->cohorts[cohort_index];
   if (cohort.num_awaited == 0) return false;
-  const uint64_t incarnation = verifier->fence.incarnation;
-  if (cohort.waiting) return deadlines_.Has(Wait::kDraftWindows, incarnation);
-  const absl::Time until = cohort.free_since + DraftWait(*verifier, cohort.awaited_depth);
+  const uint64_t id = verifier->fence.incarnation * kNumCohorts + cohort_index;
+  if (cohort.waiting) return deadlines_.Has(Wait::kDraftWindows, id);
+  const absl::Time until = verifier->free_since + DraftWait(*verifier, cohort.awaited_depth);
   if (until <= now_) return false;
   cohort.waiting = true;
-  deadlines_.Set(Wait::kDraftWindows, incarnation, until);
+  deadlines_.Set(Wait::kDraftWindows, id, until);
   return true;
+}
+
+void Machine::StopWaiting(Worker* verifier, int32_t cohort_index) {
+  if (!std::exchange(verifier->cohorts[cohort_index].waiting, false)) return;
+  deadlines_.Clear(Wait::kDraftWindows,
+                   verifier->fence.incarnation * kNumCohorts + cohort_index);
 }
 
 // How long a cohort waits for its windows, the longest of `depth` tokens, from the moment the verifier is free.
 absl::Duration Machine::DraftWait(const Worker& verifier, int32_t depth) const {
   constexpr int kEnoughSamples = 8;
-  const Cohort& cohort = verifier.cohort;
-  absl::Duration typical = std::max(depth, 1) * cohort.rollout_times.MedianPerDepth();
-  if (cohort.rollout_times.num() < kEnoughSamples) {
+  absl::Duration typical = std::max(depth, 1) * verifier.rollout_times.MedianPerDepth();
+  if (verifier.rollout_times.num() < kEnoughSamples) {
     // What the drafts measured at their start stands in until there are rollouts to go by.
-    for (const Sequence* sequence : cohort.decoding) {
+    for (const auto& [ordinal, sequence] : verifier.live) {
       if (!sequence->draft.tree.awaited) continue;
       const StepTimes& times = sequence->draft.worker->hello.step_times;
-      const absl::Duration step = absl::Nanoseconds(times.base_ns) +
-                                  (cohort.num_awaited - 1) * absl::Nanoseconds(times.per_row_ns);
+      const int32_t num_others = verifier.CohortOf(*sequence).num_awaited - 1;
+      const absl::Duration step =
+          absl::Nanoseconds(times.base_ns) + num_others * absl::Nanoseconds(times.per_row_ns);
       typical = std::max(typical, sequence->draft.tree.depth * step);
     }
   }
@@ -46,14 +58,15 @@ absl::Duration Machine::DraftWait(const Worker& verifier, int32_t depth) const {
 }
 
 // The wait is over and windows are missing: each draft-worker that owes one has missed one deadline.
-void Machine::CountMissedDeadlines(Worker* verifier, RoundId round_id) {
-  for (Sequence* sequence : verifier->cohort.decoding) {
+void Machine::CountMissedDeadlines(Worker* verifier, const Round& round) {
+  const Cohort& cohort = verifier->cohorts[round.cohort_index];
+  for (Sequence* sequence : cohort.decoding) {
     if (!sequence->draft.tree.awaited) continue;
     Worker* draft = sequence->draft.worker;
     StopAwaiting(sequence);
-    CountMissedDeadline(draft, round_id);
+    CountMissedDeadline(draft, round.id);
   }
-  CHECK_EQ(verifier->cohort.num_awaited, 0);
+  CHECK_EQ(cohort.num_awaited, 0);
 }
 
 // One a round, however many of its sequences are owed something.
@@ -64,23 +77,24 @@ void Machine::CountMissedDeadline(Worker* draft, RoundId round_id) {
   if (++draft->num_missed >= config_.max_missed_deadlines && !draft->late) MarkLate(draft, true);
 }
 
-void Machine::StartRound(Worker* verifier) {
-  Cohort& cohort = verifier->cohort;
+void Machine::StartRound(Worker* verifier, int32_t cohort_index) {
+  Cohort& cohort = verifier->cohorts[cohort_index];
   Round round;
   round.id = next_round_id_;
+  round.cohort_index = cohort_index;
   round.started_at = now_;
   if (cohort.waiting) {
-    cohort.waiting = false;
-    deadlines_.Clear(Wait::kDraftWindows, verifier->fence.incarnation);
-    Observe(ObservationKind::kVerifierWaitForDraft, now_ - cohort.free_since);
+    StopWaiting(verifier, cohort_index);
+    Observe(ObservationKind::kVerifierWaitForDraft, now_ - verifier->free_since);
   }
-  if (cohort.num_awaited > 0) CountMissedDeadlines(verifier, round.id);
+  if (cohort.num_awaited > 0) CountMissedDeadlines(verifier, round);
   cohort.awaited_depth = 0;
 
   const int32_t max_rows = verifier->hello.limits.max_rows;
-  MakeRoom(verifier);
-  AddDecoding(verifier, max_rows - ChunkReserve(*verifier), &round);
-  AddWindows(verifier, max_rows - ChunkReserve(*verifier), &round);
+  const int32_t chunk_reserve = ChunkReserve(*verifier, cohort);
+  MakeRoom(verifier, cohort);
+  AddDecoding(verifier, max_rows - chunk_reserve, &round);
+  AddWindows(verifier, max_rows - chunk_reserve, &round);
   AddChunks(verifier, max_rows, &round);
   if (round.items.empty()) return;  // there is nothing to do, or blocks are on their way back
   PlanPrompts(*verifier, round);
@@ -102,14 +116,17 @@ void Machine::StartRound(Worker* verifier) {
   }
   round.predicted = PredictRound(*verifier, round.num_rows);
   deadlines_.Set(Wait::kRound, verifier->fence.incarnation, now_ + RoundLimit(round));
-  cohort.round = std::move(round);
+  verifier->round = std::move(round);
+  verifier->last_cohort = cohort_index;
+  // The others' wait begins anew when the verifier is free again.
+  for (int32_t i = 0; i < kNumCohorts; ++i) StopWaiting(verifier, i);
   Send(verifier, std::move(command));
   PlantTrees(verifier);
 }
 
 // Rows kept for prompts while any wait, so that a full batch of windows cannot starve them.
-int32_t Machine::ChunkReserve(const Worker& verifier) const {
-  if (verifier.cohort.prefilling.empty()) return 0;
+int32_t Machine::ChunkReserve(const Worker& verifier, const Cohort& cohort) const {
+  if (cohort.prefilling.empty()) return 0;
   const int32_t max_rows = verifier.hello.limits.max_rows;
   return std::min({config_.max_prefill_rows_per_round, std::max(1, max_rows / 4), max_rows - 1});
 }
@@ -117,9 +134,10 @@ int32_t Machine::ChunkReserve(const Worker& verifier) const {
 // One row for each, those longest without a round first; where the rows do not suffice for all, they take
 // turns. Who has no block for it keeps its turn.
 void Machine::AddDecoding(Worker* verifier, int32_t max_rows, Round* round) {
-  std::list<Sequence*>& decoding = verifier->cohort.decoding;
+  Cohort& cohort = verifier->cohorts[round->cohort_index];
+  std::list<Sequence*>& decoding = cohort.decoding;
   KvLedger& ledger = verifier->ledger;
-  round->items.reserve(decoding.size() + verifier->cohort.prefilling.size());
+  round->items.reserve(decoding.size() + cohort.prefilling.size());
   auto next = decoding.begin();
   for (size_t left = decoding.size(); left > 0 && round->num_rows < max_rows; --left) {
     const auto position = next++;
@@ -155,7 +173,7 @@ void Machine::AddWindows(Worker* verifier, int32_t max_rows, Round* round) {
 void Machine::AddChunks(Worker* verifier, int32_t max_rows, Round* round) {
   KvLedger& ledger = verifier->ledger;
   int32_t budget = std::min(config_.max_prefill_rows_per_round, max_rows - round->num_rows);
-  for (Sequence* sequence : verifier->cohort.prefilling) {
+  for (Sequence* sequence : verifier->cohorts[round->cohort_index].prefilling) {
     if (budget <= 0) return;
     const int32_t begin = sequence->prefilled_length;
     const int64_t room = ledger.Reach(sequence->kv, ledger.free_blocks()) - begin;
@@ -204,7 +222,7 @@ void Machine::CommitOutcome(RoundItem* item, const VerifyItemDone& done) {
   Worker* verifier = sequence->verifier;
   const TokenId correction = *done.correction_token;
   LearnOutcome(*item, done);
-  sequence->decided_round = verifier->cohort.round->id;
+  sequence->decided_round = verifier->round->id;
   sequence->decided_length = item->committed_length;
   sequence->decided_accepted = done.num_accepted;
   sequence->decided_window = std::move(item->window);
@@ -235,8 +253,8 @@ void Machine::CommitOutcome(RoundItem* item, const VerifyItemDone& done) {
   CountCommit(sequence, *item, done.num_accepted, cut.num_tokens);
   committed.stats = sequence->stats;
   if (item->is_prefill) {
-    verifier->cohort.prefilling.erase(sequence->position);
-    std::list<Sequence*>& line = verifier->cohort.decoding;
+    verifier->CohortOf(*sequence).prefilling.erase(sequence->position);
+    std::list<Sequence*>& line = verifier->CohortOf(*sequence).decoding;
     sequence->position = line.insert(line.end(), sequence);
     sequence->stage = Stage::kDecoding;
   }

@@ -76,6 +76,7 @@ struct Sequence {
   AcceptanceRecord acceptance;
   int32_t item_index = -1;     // in the outstanding round
   KvShare kv;                  // in the verifier's ledger
+  int32_t cohort_index = 0;    // of the verifier's cohorts
   std::list<Sequence*>::iterator position;  // in Cohort::prefilling or Cohort::decoding
 
   // While waiting: which numerics_id it is bound to ("" is any), and whether that has started.
@@ -128,6 +129,7 @@ struct RoundItem {
 
 struct Round {
   RoundId id = 0;
+  int32_t cohort_index = 0;
   absl::Time started_at;
   int32_t num_rows = 0;
   absl::Duration predicted;
@@ -156,17 +158,17 @@ class RolloutTimes {
   int64_t num_ = 0;
 };
 
-// The sequences that go through rounds together. A verifier runs one cohort.
+// The sequences that go through rounds together. A verifier runs one, or two in turn: while one's round runs, the
+// other's windows are drafted.
 struct Cohort {
   std::list<Sequence*> prefilling;  // in order of arrival
   std::list<Sequence*> decoding;    // those longest without a round first
-  std::optional<Round> round;       // outstanding at the worker
+  int32_t num_sequences = 0;        // these, and those that are starting
   int32_t num_awaited = 0;          // rollouts that the next round waits for
   int32_t awaited_depth = 0;        // the deepest of them, and of those awaited since the last round
   bool waiting = false;             // a kDraftWindows deadline is set
-  absl::Time free_since;
-  RolloutTimes rollout_times;
 };
+inline constexpr int32_t kNumCohorts = 2;
 
 struct Worker {
   ConnectionId connection = 0;
@@ -187,7 +189,11 @@ struct Worker {
   // Verifier.
   KvLedger ledger;
   bool claimed = false;  // one that may not be overtaken waits for room here
-  Cohort cohort;
+  std::array<Cohort, kNumCohorts> cohorts;
+  int32_t last_cohort = 0;          // whose round ran last
+  std::optional<Round> round;       // outstanding at the worker
+  absl::Time free_since;
+  RolloutTimes rollout_times;
   absl::Duration recent_round;  // smoothed, for the round's time limit
 
   // Draft.
@@ -198,6 +204,10 @@ struct Worker {
   int64_t num_depths_done = -1;  // as it last reported
   absl::Time progress_at;        // when that changed, or it had nothing to catch up with
   bool pool_full = false;  // it evicted a sequence: nothing new until one ends or is ready
+
+  // The cohort of one of its sequences.
+  Cohort& CohortOf(const Sequence& sequence) { return cohorts[sequence.cohort_index]; }
+  const Cohort& CohortOf(const Sequence& sequence) const { return cohorts[sequence.cohort_index]; }
 
   bool is_verifier() const { return hello.role == WorkerRole::kVerifier; }
   int role_index() const { return is_verifier() ? 0 : 1; }

@@ -12,9 +12,8 @@ namespace mirrorsd::scheduler {
 
 // A round has ended: asks the policies for the windows of the whole cohort, and the drafts for those that are drafted
 // only now.
-void Machine::DecideWindows(Worker* verifier) {
-  const std::list<Sequence*>& decoding = verifier->cohort.decoding;
-  candidates_.assign(decoding.begin(), decoding.end());
+void Machine::DecideWindows(Worker* verifier, const Cohort& cohort) {
+  candidates_.assign(cohort.decoding.begin(), cohort.decoding.end());
   AskPolicies(*verifier);
   planned_.clear();
   const KvLedger& ledger = verifier->ledger;  // what would find no blocks is not drafted
@@ -26,8 +25,8 @@ void Machine::DecideWindows(Worker* verifier) {
     if (window > 0) planned_.push_back(sequence);
   }
   // Rows are shared: the largest common cap under which every sequence has its rows.
-  const int64_t num_rows = verifier->hello.limits.max_rows - ChunkReserve(*verifier) -
-                           static_cast<int64_t>(verifier->cohort.decoding.size());
+  const int64_t num_rows = verifier->hello.limits.max_rows - ChunkReserve(*verifier, cohort) -
+                           static_cast<int64_t>(cohort.decoding.size());
   int32_t cap = 0;
   for (const Sequence* sequence : planned_) cap = std::max(cap, sequence->plan.window);
   const auto total = [this](int32_t limit) {

@@ -442,7 +442,7 @@ TEST_F(CoreTest, AnErrorOfAWorkerIsCutBetweenCharacters) {
 
 TEST_F(CoreTest, ADefaultWithoutAPolicyIsOurOwnBug) {
   CoreConfig config = Config();
-  config.speculation = SpeculationMode::kTwoCohorts;
+  config.speculation = SpeculationMode::kAuto;
   EXPECT_DEATH(Core core(config), "no policy");
 }
 
