@@ -16,7 +16,10 @@ void Machine::MaybeStartRound(Worker* verifier) {
   for (int32_t i = 1; i <= kNumCohorts && !verifier->round.has_value(); ++i) {
     const int32_t cohort_index = (last + i) % kNumCohorts;
     const Cohort& cohort = verifier->cohorts[cohort_index];
-    if (cohort.prefilling.empty() && cohort.decoding.empty()) continue;
+    if (cohort.prefilling.empty() && cohort.decoding.empty()) {
+      StopWaiting(verifier, cohort_index);  // for windows of sequences that have left
+      continue;
+    }
     if (!MustWaitForWindows(verifier, cohort_index)) StartRound(verifier, cohort_index);
   }
 }

@@ -100,7 +100,7 @@ void Machine::AskPolicy(const Worker& verifier, const SpeculationPolicy& policy)
 bool Machine::WantsSerial(const Sequence& sequence) const {
   const Drafting& draft = sequence.draft;
   if (draft.worker == nullptr || draft.state != DraftSequenceState::kReady ||
-      DraftCap(sequence) <= 0) {
+      sequence.plan.window <= 0 || DraftCap(sequence) <= 0) {
     return false;
   }
   // A late draft is asked again only when it has answered: its queue does not grow.

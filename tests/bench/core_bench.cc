@@ -44,7 +44,7 @@ class Fleet {
     hello.blocks = {int64_t{kContext} * num_sequences / 16 + 1, 0, 0};
     Step(WorkerAttached{1, hello});
     hello.role = WorkerRole::kDraft;
-    hello.name = "d";
+    hello.name = std::string("d");
     Step(WorkerAttached{2, hello});
     for (int i = 0; i < num_sequences; ++i) {
       SubmitRequest request;
