@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "services/bench/engine/engine_report.h"
 #include "services/bench/options/list_options.h"
+#include "services/bench/options/synthetic.h"
 #include "services/bench/progress.h"
 #include "services/bench/result_line.h"
 #include "services/cell/models/load_format.h"
@@ -55,12 +56,12 @@ absl::StatusOr<std::unique_ptr<engine::Engine>> Load(const config::Options& opti
 absl::Status Tell(const config::Options& options, const std::string& model,
                   const EngineMeasurement& measurement) {
   const std::vector<StepFigure> figures = MakeStepFigures(measurement);
-  std::fputs(EngineTable(measurement, figures).c_str(), stdout);
+  std::fputs((EngineTable(measurement, figures) + SyntheticNote(options)).c_str(), stdout);
   if (std::fflush(stdout) != 0) return absl::InternalError("cannot write to standard output");
-  const std::string label =
-      options.Has("label") ? options.Text("label") : absl::StrCat("steps of ", model);
+  const std::string label = RunLabel(options, absl::StrCat("steps of ", model));
   if (options.Has("json")) {
     nlohmann::ordered_json line = ResultHead(CommandLine(), label);
+    line["synthetic"] = !SyntheticParts(options).empty();
     AddEngine(measurement, figures, &line);
     if (absl::Status status = AppendLine(options.Text("json"), line); !status.ok()) return status;
   }

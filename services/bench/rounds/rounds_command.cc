@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/error.h"
 #include "services/bench/options/list_options.h"
+#include "services/bench/options/synthetic.h"
 #include "services/bench/progress.h"
 #include "services/bench/result_line.h"
 #include "services/bench/rounds/plots.h"
@@ -93,14 +94,14 @@ absl::StatusOr<RoundsMeasurement> Measure(const config::Options& options, const 
 absl::Status Tell(const config::Options& options, const RoundsSettings& settings,
                   const RoundsMeasurement& measurement) {
   const std::vector<Figure> figures = MakeFigures(settings, measurement);
-  std::fputs(RoundsTable(measurement, figures).c_str(), stdout);
+  std::fputs((RoundsTable(measurement, figures) + SyntheticNote(options)).c_str(), stdout);
   if (std::fflush(stdout) != 0) return absl::InternalError("cannot write to standard output");
   const std::string label =
-      options.Has("label") ? options.Text("label")
-                           : absl::StrCat(cell::EngineOptions(options, /*of_draft=*/false).model_dir, " and ",
-                                        cell::EngineOptions(options, /*of_draft=*/true).model_dir);
+      RunLabel(options, absl::StrCat(cell::EngineOptions(options, /*of_draft=*/false).model_dir, " and ",
+                                     cell::EngineOptions(options, /*of_draft=*/true).model_dir));
   if (options.Has("json")) {
     nlohmann::ordered_json line = ResultHead(CommandLine(), label);
+    line["synthetic"] = !SyntheticParts(options).empty();
     AddRounds(settings, measurement, figures, &line);
     if (absl::Status status = AppendLine(options.Text("json"), line); !status.ok()) return status;
   }

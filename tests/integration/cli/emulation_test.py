@@ -85,6 +85,25 @@ class ScriptedDraftTest(unittest.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("--record", done.stderr)
 
+    def test_a_report_says_what_is_synthetic(self):
+        lines = os.path.join(self.folder.name, "rounds.jsonl")
+        def report(*options):
+            done = run("bench", "rounds", "--prompts", f"{TARGET}/held_out_prompts.jsonl", "--categories", "story",
+                       "--prompts-per-category", 1, "--windows", 2, "--repeats", 2, "--max-tokens", 8,
+                       "--label", "a run", "--json", lines, *options)
+            self.assertIn(done.returncode, (0, 1), done.stderr)  # 1: void, where a device had no core in time
+            with open(lines, encoding="utf-8") as file:
+                return done.stdout, json.loads(file.readlines()[-1])
+        text, line = report(*PAIR)
+        self.assertNotIn("ynthetic", text)
+        self.assertEqual((line["what"], line["synthetic"]), ("a run", False))
+        text, line = report(*PAIR, "--draft-script", self.script)
+        self.assertIn("Synthetic: agreement.", text)
+        self.assertEqual((line["what"], line["synthetic"]), ("a run (synthetic agreement)", True))
+        text, line = report("--load-format", "twin:micro", "--device-profile", "h100-llama-3.2-1b")
+        self.assertIn("Synthetic: weights, step times.", text)
+        self.assertEqual((line["what"], line["synthetic"]), ("a run (synthetic weights, step times)", True))
+
 
 class PacedDeviceTest(unittest.TestCase):
     def test_steps_last_as_long_as_the_devices_and_are_counted(self):
