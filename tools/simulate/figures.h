@@ -24,6 +24,14 @@ class Sample {
   std::vector<double> values_;
 };
 
+// What laws say to it.
+struct LawFigures {
+  double round_ms = 0;        // the latency law, with the measured phases
+  double paper_round_ms = 0;  // the Mirror-SD paper's: no exit head, no residual, no miss, every window whole
+  double paper_tokens_per_second = 0;  // of one request
+  double any_miss = 0;        // the share of rounds in which some sequence misses
+};
+
 struct Figures {
   SpeculationMode mode = SpeculationMode::kOff;
   int64_t requests = 0;   // finished
@@ -55,6 +63,8 @@ struct Figures {
   double depth_ms = 0;          // one depth at the draft
   double rows_per_depth = 0;
   double branch_rows = 0;       // rolled out, per token that was accepted
+
+  LawFigures law;
 
   // What the simulation cost.
   int64_t core_steps = 0;

@@ -181,6 +181,9 @@ const std::vector<Option>& Table() {
        InSettings(&Settings::max_prefill_rows_per_round, 1, 65536)},
       {"--draft-rows", "N", "rows of one depth at a draft [1024]",
        Whole([](Given* g) { return &g->command.settings.draft.limits.max_rows; }, 1, 1 << 20)},
+      {"--catch-up-every", "N",
+       "depths of rollouts after which a draft catches up with prompts first; 0: only where none roll [4]",
+       Whole([](Given* g) { return &g->command.settings.draft.catch_up_every; }, 0, 1 << 20)},
       {"--one-way-us", "T", "a message from scheduler to worker, or back [50]",
        Number([](Given* g) { return &g->one_way_us; }, 0, 1e7)},
       {"--host-us", "T", "a worker's own time for each pass [50]",
@@ -236,6 +239,7 @@ Given Defaults() {
   settings.verifier.limits = {.max_sequences = 8192, .max_rows = 65536, .max_window = kMaxWindow};
   settings.draft.limits = {.max_sequences = 8192, .max_rows = 1024, .max_window = kMaxWindow};
   settings.draft.chunk_tokens = 256;
+  settings.draft.catch_up_every = 4;
   settings.verifier.kv_tokens = settings.draft.kv_tokens = int64_t{1} << 33;  // more than is ever asked for
   given.kind.name = "text";
   given.kind.acceptance = {0.7};

@@ -16,6 +16,7 @@
 #include "scheduler/policy/policies.h"
 #include "tools/simulate/fleet/draft.h"
 #include "tools/simulate/fleet/verifier.h"
+#include "tools/simulate/law.h"
 
 namespace mirrorsd::simulate {
 namespace {
@@ -352,6 +353,10 @@ void Cell::CountLive(int64_t change) {
 
 }  // namespace
 
-Figures Simulate(const Settings& settings) { return Cell(settings).Run(); }
+Figures Simulate(const Settings& settings) {
+  Figures figures = Cell(settings).Run();
+  figures.law = CompareWithLaw(settings, figures);
+  return figures;
+}
 
 }  // namespace mirrorsd::simulate

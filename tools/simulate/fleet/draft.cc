@@ -22,7 +22,7 @@ void DraftCounts::Add(const DraftCounts& other) {
 }
 
 void Draft::Receive(WorkerCommand command) {
-  inbox_.push_back(std::move(command));
+  inbox_.emplace_back(std::move(command), queue_->now_ns());
   if (!busy_) Work();
 }
 
@@ -44,27 +44,27 @@ void Draft::Start(const StartSequence& command) {
   Say({StateOf(command.sequence_id, entry->second)});
 }
 
-void Draft::Handle(const WorkerCommand& command) {
+void Draft::Handle(const WorkerCommand& command, int64_t received_ns) {
   if (const auto* start = std::get_if<StartSequence>(&command)) {
     Start(*start);
   } else if (const auto* append = std::get_if<AppendTokens>(&command)) {
     Find(append->sequence_id)->Append(append->offset, append->token_ids);
   } else if (const auto* rollout = std::get_if<StartRollout>(&command)) {
-    RollOut(*rollout);
+    RollOut(*rollout, received_ns);
   } else if (const auto* end = std::get_if<EndSequence>(&command)) {
     CHECK_EQ(sequences_.erase(end->sequence_id), 1u);
     Say({SequenceState{end->sequence_id, DraftSequenceState::kAbsent, 0, Blocks()}});
   }
 }
 
-void Draft::RollOut(const StartRollout& command) {
+void Draft::RollOut(const StartRollout& command, int64_t received_ns) {
   DraftTree* tree = Find(command.sequence_id);
   ++counts_.rollouts;
   counts_.roots += static_cast<int64_t>(command.roots.size());
   if (command.exit_sent_at_ns != 0) {
     ++counts_.exit_rollouts;
-    counts_.relay_ns += queue_->now_ns() - command.exit_sent_at_ns;
-    waiting_since_ns_.push_back(queue_->now_ns());
+    counts_.relay_ns += received_ns - command.exit_sent_at_ns;
+    waiting_since_ns_.push_back(received_ns);
   }
   if (!tree->Start(command, spec_.limits.max_window)) {
     ++counts_.refused;
@@ -90,15 +90,17 @@ void Draft::RollOut(const StartRollout& command) {
 // The next pass: a depth of all rollouts, or, where there are none, a step of catching up.
 void Draft::Work() {
   while (!inbox_.empty()) {
-    const WorkerCommand command = std::move(inbox_.front());
+    const auto [command, received_ns] = std::move(inbox_.front());
     inbox_.pop_front();
-    Handle(command);
+    Handle(command, received_ns);
   }
   taken_.clear();
-  PassRows rows = TakeRollouts();
-  const bool rolls = rows.rows > 0;
-  if (!rolls) rows = TakeCatchUp();
+  PassRows rows;
+  if (spec_.catch_up_every > 0 && depths_in_a_row_ >= spec_.catch_up_every) rows = TakeCatchUp();
+  const bool rolls = rows.rows == 0 && (rows = TakeRollouts()).rows > 0;
+  if (rows.rows == 0) rows = TakeCatchUp();
   if (rows.rows == 0) return;
+  depths_in_a_row_ = rolls ? depths_in_a_row_ + 1 : 0;
   busy_ = true;
   const int64_t begun_ns = queue_->now_ns();
   const PassTimes times = timer_.Run(begun_ns + spec_.host_ns / 2, rows, 0);

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <utility>
 #include <vector>
 
 #include "tools/simulate/fleet/draft_tree.h"
@@ -39,9 +40,9 @@ class Draft final : public Worker {
     SequenceId id;
     bool is_rolling;
   };
-  void Handle(const WorkerCommand& command);
+  void Handle(const WorkerCommand& command, int64_t received_ns);
   void Start(const StartSequence& command);
-  void RollOut(const StartRollout& command);
+  void RollOut(const StartRollout& command, int64_t received_ns);
   void Work();
   PassRows TakeRollouts();
   PassRows TakeCatchUp();
@@ -50,9 +51,10 @@ class Draft final : public Worker {
   SequenceState StateOf(SequenceId id, const DraftTree& tree) const;
 
   std::map<SequenceId, DraftTree> sequences_;
-  std::deque<WorkerCommand> inbox_;
+  std::deque<std::pair<WorkerCommand, int64_t>> inbox_;  // with the time of arrival
   std::vector<int64_t> waiting_since_ns_;  // rollouts of an exit report that no pass has served yet
   std::vector<Taken> taken_;               // by the pass that runs
+  int32_t depths_in_a_row_ = 0;            // since the last step of catching up
   bool busy_ = false;
   DraftCounts counts_;
 };

@@ -13,11 +13,11 @@ PassTimes PassTimer::Run(int64_t begin_ns, const PassRows& rows, int32_t exit_la
   if (exit_layer > 0) {
     pacer_.OnLayers(0, exit_layer);
     times.prefix_ns = clock_.now_ns;
-    pacer_.OnHead(exit_layer);
+    pacer_.OnHead(exit_layer, rows.exit_rows);
   }
   times.exit_ns = clock_.now_ns;
   pacer_.OnLayers(exit_layer, num_layers);
-  pacer_.OnHead(num_layers);
+  pacer_.OnHead(num_layers, rows.logits_rows);
   times.end_ns = clock_.now_ns;
   if (exit_layer == 0) times.prefix_ns = times.exit_ns = begin_ns;
   return times;

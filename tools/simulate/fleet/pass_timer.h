@@ -13,6 +13,7 @@ namespace mirrorsd::simulate {
 struct PassRows {
   int32_t rows = 0;
   int32_t logits_rows = 0;
+  int32_t exit_rows = 0;  // of them, those that the exit head computes
   int64_t kv_tokens = 0;
 };
 

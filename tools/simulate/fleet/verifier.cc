@@ -94,11 +94,12 @@ void Verifier::Begin(StartVerify command, int64_t received_ns) {
     const bool yields = !item.is_prefill || item.end == sequence.total_length;
     round.rows.rows += end - sequence.kv_length;
     round.rows.logits_rows += yields ? window + 1 : 0;
+    round.rows.exit_rows += yields && item.branch_top_k > 0 ? window + 1 : 0;
     round.rows.kv_tokens += end;
     round.decodes_only = round.decodes_only && !item.is_prefill;
-    round.wants_exit = round.wants_exit || (yields && item.branch_top_k > 0);
     Cover(&sequence, end);
   }
+  round.wants_exit = round.rows.exit_rows > 0;
   CHECK_LE(round.rows.rows, spec_.limits.max_rows);
   round.command = std::move(command);
   round.received_ns = received_ns;

@@ -30,6 +30,7 @@ struct WorkerSpec {
   int64_t one_way_ns = 0;    // a message between it and the scheduler
   int32_t exit_layer = 0;    // verifier: where its pass is cut for a round that asks for an exit report
   int32_t chunk_tokens = 0;  // draft: rows of one step of catching up
+  int32_t catch_up_every = 0;  // draft: depths of rollouts after which a step comes first; 0: only where none roll
 };
 
 // One message's reports; they reach the scheduler together.

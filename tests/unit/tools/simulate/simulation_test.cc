@@ -106,6 +106,105 @@ TEST(Simulation, SerialSpeculationKeepsTheLaw) {
   }
 }
 
+// Without a hold nothing waits for the draft: a round is the pass, whatever is hit.
+TEST(Simulation, MirrorKeepsTheLaw) {
+  for (const double acceptance : {0.3, 0.6, 0.9}) {
+    Settings settings = TwoDevices(SpeculationMode::kMirror, acceptance);
+    const Figures figures = Simulate(settings);
+    EXPECT_EQ(figures.output_tokens, 8 * 500);
+    RoundPhases phases = PhasesOf(settings);
+    phases.relay = figures.phases.relay;
+    phases.p1_residual = figures.phases.p1_residual;
+    const int32_t depth =
+        scheduler::FreeDepth(phases, DepthOf(settings), settings.num_speculative_tokens);
+    phases.used_depth = depth * DepthOf(settings);
+    const double law_ms = Ms(scheduler::MirrorRound(phases));
+    EXPECT_NEAR(figures.round_ms, law_ms, 0.01 * law_ms) << acceptance;
+    // A report and a command: two ways.
+    EXPECT_EQ(figures.phases.relay,
+              absl::Nanoseconds(settings.verifier.one_way_ns + settings.draft.one_way_ns));
+    const double speed = 1000 * figures.TokensPerRound() / law_ms;
+    EXPECT_NEAR(figures.request_tokens_per_second, speed, 0.02 * speed) << acceptance;
+    EXPECT_GT(figures.HitRate(), 0.5) << acceptance;
+    EXPECT_GE(figures.HitDepth(), depth) << acceptance;
+  }
+}
+
+// A window as long as a hit's depth allows, none after a miss: what the shares of both make of the tokens.
+TEST(Simulation, TokensOfMirrorRoundsFollowTheShareOfWindows) {
+  Settings settings = TwoDevices(SpeculationMode::kMirror, 0.8);
+  settings.num_speculative_tokens = 2;  // shallower than the draft gets
+  settings.workload.requests = 16;
+  const Figures figures = Simulate(settings);
+  EXPECT_NEAR(figures.window_share, figures.HitRate(), 0.01);
+  const double share = figures.window_share;
+  const double tokens = share * scheduler::ExpectedTokens(0.8, 2) + (1 - share);
+  EXPECT_NEAR(figures.TokensPerRound(), tokens, 0.03 * tokens);
+}
+
+// A draft that predicts during the whole pass, and a serial one after a miss: what SSD's theorem is about.
+TEST(Simulation, HoldingForMissesFollowsSsdsTheorem) {
+  for (const double acceptance : {0.5, 0.8}) {
+    Settings settings = TwoDevices(SpeculationMode::kMirror, acceptance);
+    settings.miss_fallback = MissFallback::kHold;
+    settings.num_speculative_tokens = 3;
+    settings.workload.requests = 16;
+    const Figures figures = Simulate(settings);
+    RoundPhases phases = PhasesOf(settings);
+    const absl::Duration pass = scheduler::MirrorRound(phases);
+    phases.relay = absl::Nanoseconds(2 * settings.draft.one_way_ns);
+    scheduler::SsdRound ssd;
+    ssd.hit_rate = figures.HitRate();
+    ssd.tokens_hit = ssd.tokens_miss = scheduler::ExpectedTokens(acceptance, 3);
+    ssd.primary = 0.9;  // it hides: any time up to the pass's is the same
+    ssd.backup = (figures.round_ms - Ms(pass)) / Ms(pass) / (1 - ssd.hit_rate);
+    // The hold is a depth under way and a serial draft.
+    const double serial_ms = Ms(phases.relay + 4 * DepthOf(settings));
+    EXPECT_NEAR(ssd.backup * Ms(pass), serial_ms, Ms(DepthOf(settings))) << acceptance;
+    const double speed = scheduler::SsdSpeedup(ssd) / absl::ToDoubleSeconds(pass);
+    EXPECT_NEAR(figures.request_tokens_per_second, speed, 0.04 * speed) << acceptance;
+  }
+}
+
+// Prompts are not starved by rollouts that never end.
+TEST(Simulation, ManyMirrorSequencesAreDraftedFor) {
+  Settings settings = TwoDevices(SpeculationMode::kMirror, 0.8);
+  settings.workload.concurrency = 32;
+  settings.workload.requests = 96;
+  settings.workload.output.low = 100;
+  settings.branch_budget = 512;
+  settings.draft.catch_up_every = 4;
+  const Figures figures = Simulate(settings);
+  EXPECT_EQ(figures.output_tokens, 96 * 100);
+  EXPECT_EQ(figures.counters.stale_reports, 0);
+  EXPECT_GT(figures.HitRate(), 0.7);
+  settings.draft.catch_up_every = 0;
+  EXPECT_LT(Simulate(settings).HitRate(), figures.HitRate() - 0.2);
+}
+
+// The ordering of Table 1 of arXiv 2510.13161, at acceptances that make serial speculation as fast as there.
+TEST(Simulation, PlainThenSerialThenMirror) {
+  for (const double acceptance : {0.91, 0.97}) {
+    double speeds[3];
+    int i = 0;
+    for (const SpeculationMode mode :
+         {SpeculationMode::kOff, SpeculationMode::kSerial, SpeculationMode::kMirror}) {
+      Settings settings = TwoDevices(mode, acceptance);
+      const auto target = pacing::LoadDeviceProfile("mirror-sd-target-qwen3-14b");
+      const auto draft = pacing::LoadDeviceProfile("mirror-sd-draft-qwen3-0.6b");
+      ASSERT_TRUE(target.ok() && draft.ok());
+      settings.verifier.profile = *target;
+      settings.verifier.exit_layer = target->num_layers / 2;
+      settings.draft.profile = *draft;
+      settings.num_speculative_tokens = 7;
+      settings.branch_top_k = 8;
+      speeds[i++] = Simulate(settings).request_tokens_per_second;
+    }
+    EXPECT_GT(speeds[1], 1.5 * speeds[0]) << acceptance;
+    EXPECT_GT(speeds[2], 1.2 * speeds[1]) << acceptance;
+  }
+}
+
 TEST(Simulation, OneSeedIsOneLife) {
   Settings settings = TwoDevices(SpeculationMode::kSerial, 0.6);
   settings.verifier.profile.jitter.sigma = 0.05;
