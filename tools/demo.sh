@@ -61,7 +61,7 @@ for line in open(sys.argv[1], encoding="utf-8"):
     prompt = json.loads(line)
     if not prompt["category"].startswith("chat"):
         kinds.setdefault(prompt["category"], prompt["turns"][0])
-for text in list(kinds.values())[:4]:
+for text in list(kinds.values())[:6]:
     sys.stdout.write(text + "\0")
 PYTHON
   else

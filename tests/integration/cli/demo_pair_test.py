@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """The bundled pair, as a user meets it: separate processes, held-out prompts, window 4, greedy.
 
-Speculation changes no token, and a round that had a window yields at least two tokens in the mean (on a busy
-machine a draft may come too late for some rounds; those say nothing about the pair). With --print it prints
-the acceptance length and the speed of each kind of text, measured off and serial in turn:
+Speculation changes no token; of all drafted tokens the target accepts a share that the pair was made for, and of the
+easiest kind of text many more than of the hardest (rounds whose draft came too late on a busy machine drafted
+nothing and say nothing about the pair). With --print it prints the acceptance length and the speed of each kind of
+text, measured off and serial in turn:
 
     MIRRORSD_BIN=build/release/bin python3 tests/integration/cli/demo_pair_test.py --print
 """
@@ -21,6 +22,9 @@ from programs import Serve
 TARGET, DRAFT = "models/demo-target", "models/demo-draft"
 WINDOW = 4
 MAX_TOKENS = 128
+KINDS = ("story", "json", "lookup", "chat", "arithmetic", "program", "translation")
+EASIEST, HARDEST = "story", "translation"
+LEAST_ACCEPTED, LEAST_APART = 0.65, 0.25  # docs/demo-pair.md: 0.76 of all; 0.92 and 0.49
 
 
 def held_out_prompts():
@@ -48,19 +52,23 @@ def answers(serve):
 
 
 class DemoPairTest(unittest.TestCase):
-    def test_same_tokens_and_two_a_round(self):
-        tokens, rounds, accepted = {}, 0, 0
+    def test_same_tokens_and_kinds_that_differ(self):
+        self.assertEqual(set(KINDS), {prompt["category"] for prompt in held_out_prompts()})
+        tokens, prompts = {}, collections.Counter()
+        drafted, accepted = collections.Counter(), collections.Counter()
         with Serve("--separate-processes", "--model", TARGET, "--draft-model", DRAFT) as serve:
-            for index, (_, mode, answer) in enumerate(answers(serve)):
+            for index, (kind, mode, answer) in enumerate(answers(serve)):
                 if mode == "off":
                     tokens[index] = answer["token_ids"]
                     continue
                 self.assertEqual(answer["token_ids"], tokens[index - 1])
-                rounds += (answer["speculation"]["rounds"]
-                           - answer["speculation"]["empty_window_rounds"])
-                accepted += answer["speculation"]["accepted_tokens"]
-        self.assertGreater(rounds, 100)
-        self.assertGreaterEqual(1 + accepted / rounds, 2)
+                prompts[kind] += 1
+                drafted[kind] += answer["speculation"]["drafted_tokens"]
+                accepted[kind] += answer["speculation"]["accepted_tokens"]
+        self.assertGreaterEqual(min(prompts.values()), 6)
+        self.assertGreaterEqual(accepted.total(), LEAST_ACCEPTED * drafted.total())
+        rates = {kind: accepted[kind] / drafted[kind] for kind in KINDS}
+        self.assertGreater(rates[EASIEST], rates[HARDEST] + LEAST_APART, rates)
 
 
 def print_figures():
