@@ -1,4 +1,4 @@
-"""Holds the simulator against paced runs of `mirrorsd bench rounds`: one request at a time, the same profiles and windows.
+"""Holds the simulator against paced runs of `mirrorsd bench rounds`: one request at a time, the same profiles.
 
 A round's time does not depend on what is accepted, so it is compared: acceptance length over speed as
 measured, against what the simulator says with the same one-way time. Python 3, standard library only.

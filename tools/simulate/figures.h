@@ -68,7 +68,7 @@ struct Figures {
 
   // What the simulation cost.
   int64_t core_steps = 0;
-  double wall_s = 0;
+  double cpu_s = 0;
 
   double TokensPerRound() const;   // 1 + accepted / rounds
   double AcceptanceRate() const;   // accepted / drafted

@@ -1,6 +1,6 @@
 #pragma once
-// What the latency law, and the paper's, say to a simulated life: the law with the phases that were measured, the paper's
-// with what it knows of. Pure functions.
+// What the latency law, and the paper's, say to a simulated life: the law with the phases that were measured,
+// the paper's with what it knows of. Pure functions.
 
 #include "tools/simulate/figures.h"
 #include "tools/simulate/simulation.h"

@@ -154,8 +154,8 @@ Set InSettings(int32_t Settings::* field, int32_t low, int32_t high) {
   return Whole([field](Given* given) { return &(given->command.settings.*field); }, low, high);
 }
 
-const std::vector<Option>& Table() {
-  static const std::vector<Option>* const table = new std::vector<Option>{
+std::vector<Option> SpeculationOptions() {
+  return {
       {"Speculation", "", "", nullptr},
       {"--modes", "LIST", "modes to simulate side by side [off,serial]", SetModes},
       {"--num-speculative-tokens", "N", "longest window [4]",
@@ -165,6 +165,11 @@ const std::vector<Option>& Table() {
       {"--branch-budget", "N", "mirror: branches of one round's cohort [64]",
        InSettings(&Settings::branch_budget, 1, 65536)},
       {"--miss-fallback", "WORD", "mirror: empty, ngram or hold [empty]", SetFallback},
+  };
+}
+
+std::vector<Option> DevicesOptions() {
+  return {
       {"Devices", "", "", nullptr},
       {"--device-profile", "NAME|FILE", "of the verifiers [mirror-sd-target-qwen3-14b]",
        Text(&Given::target)},
@@ -188,6 +193,11 @@ const std::vector<Option>& Table() {
        Number([](Given* g) { return &g->one_way_us; }, 0, 1e7)},
       {"--host-us", "T", "a worker's own time for each pass [50]",
        Number([](Given* g) { return &g->host_us; }, 0, 1e7)},
+  };
+}
+
+std::vector<Option> TextOptions() {
+  return {
       {"Text", "", "", nullptr},
       {"--acceptance", "LIST", "chance that the draft's token is the target's; one, or by depth [0.7]",
        SetAcceptance},
@@ -203,6 +213,11 @@ const std::vector<Option>& Table() {
        Text(&Given::text_from)},
       {"--text-label", "TEXT", "which of its runs [demo pair]", Text(&Given::text_label)},
       {"--text-temperature", "T", "and at which temperature [0]", Text(&Given::text_temperature)},
+  };
+}
+
+std::vector<Option> LoadOptions() {
+  return {
       {"Load", "", "", nullptr},
       {"--concurrency", "N", "a closed loop: so many requests at once [1]",
        ToKind(Workload::Kind::kClosed,
@@ -219,11 +234,26 @@ const std::vector<Option>& Table() {
       {"--output-tokens", "LENGTH", "N, LOW-HIGH or mean:N [256]",
        Length(&Workload::output, kMaxOutputTokens)},
       {"--seed", "N", "one seed is one life [1]", SetSeed},
+  };
+}
+
+std::vector<Option> OutputOptions() {
+  return {
       {"Output", "", "", nullptr},
       {"--label", "TEXT", "what the run is called [from the settings]", CommandText(&Command::label)},
       {"--json", "FILE", "append one JSON line to it", CommandText(&Command::json)},
       {"--svg", "DIR", "write plots there", CommandText(&Command::svg)},
   };
+}
+
+const std::vector<Option>& Table() {
+  static const std::vector<Option>* const table = [] {
+    auto* all = new std::vector<Option>;
+    for (auto* part : {SpeculationOptions, DevicesOptions, TextOptions, LoadOptions, OutputOptions}) {
+      for (Option& option : part()) all->push_back(std::move(option));
+    }
+    return all;
+  }();
   return *table;
 }
 

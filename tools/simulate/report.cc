@@ -90,11 +90,11 @@ std::string TableText(const std::vector<Figures>& modes) {
   for (const Figures& figures : modes) {
     absl::StrAppendFormat(
         &text,
-        "%s: %d requests (%d refused, %d failed), %d tokens in %.3f s; simulated in %.2f s, "
-        "%.2f million events a minute\n",
+        "%s: %d requests (%d refused, %d failed), %d tokens in %.3f s; simulated in %.2f s of CPU, "
+        "%.1f million events a minute\n",
         SpeculationModeName(figures.mode), figures.requests, figures.refused, figures.failed,
-        figures.output_tokens, figures.virtual_s, figures.wall_s,
-        figures.wall_s > 0 ? figures.core_steps / figures.wall_s * 60e-6 : 0);
+        figures.output_tokens, figures.virtual_s, figures.cpu_s,
+        figures.cpu_s > 0 ? figures.core_steps / figures.cpu_s * 60e-6 : 0);
   }
   return text;
 }

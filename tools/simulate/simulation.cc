@@ -1,7 +1,7 @@
 #include "tools/simulate/simulation.h"
 
 #include <algorithm>
-#include <chrono>
+#include <ctime>
 #include <map>
 #include <memory>
 #include <string>
@@ -73,7 +73,8 @@ class Cell {
   void ArriveAtRate(int32_t index);
   void Submit(int32_t index);
   void Step(const scheduler::Event& event);
-  void Perform(const scheduler::Action& action);
+  void Perform();
+  void Perform(scheduler::Action action);
   void Committed(const scheduler::CommitTokens& commit);
   void End(ConnectionId stream);
   void CountLive(int64_t change);
@@ -92,6 +93,8 @@ class Cell {
   absl::flat_hash_map<ConnectionId, Fence> fences_;
   absl::flat_hash_map<ConnectionId, Client> clients_;
   std::vector<scheduler::Action> actions_;
+  absl::flat_hash_map<ConnectionId, std::vector<WorkerCommand>> outgoing_;
+  std::vector<ConnectionId> to_send_;  // whose are not empty, in order
   int32_t next_index_ = 0;  // closed loop: of the next request
   int32_t num_submitted_ = 0;
   int32_t num_ended_ = 0;
@@ -108,7 +111,7 @@ class Cell {
 };
 
 Figures Cell::Run() {
-  const auto begun = std::chrono::steady_clock::now();
+  const std::clock_t begun = std::clock();
   const auto make = [&](auto* fleet, WorkerSpec spec, int32_t count, WorkerRole role, ConnectionId first) {
     using T = typename std::decay_t<decltype(*fleet)>::value_type::element_type;
     const std::string name = spec.name;
@@ -131,6 +134,7 @@ Figures Cell::Run() {
     if (deadline <= TimeAt(queue_.next_ns())) {
       queue_.AdvanceTo(absl::ToInt64Nanoseconds(deadline - TimeAt(0)));
       Step(scheduler::TimePassed{});
+      Perform();
     } else {
       queue_.RunNext();
     }
@@ -139,14 +143,14 @@ Figures Cell::Run() {
   figures_.mode = settings_.mode;
   figures_.counters = core_.counters();
   TellTimes(&figures_);
-  figures_.wall_s =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - begun).count();
+  figures_.cpu_s = static_cast<double>(std::clock() - begun) / CLOCKS_PER_SEC;
   return std::move(figures_);
 }
 
 void Cell::Attach(ConnectionId id, WorkerRole role, Worker* worker) {
   workers_[id] = worker;
   Step(scheduler::WorkerAttached{id, worker->MakeHello(role)});
+  Perform();
   queue_.At(kSecondNs, [this, id] { Beat(id); });
 }
 
@@ -160,6 +164,7 @@ void Cell::Deliver(ConnectionId id, Reports reports) {
   for (scheduler::ReportItem& item : reports) {
     Step(scheduler::WorkerReported{id, fences_.at(id), std::move(item)});
   }
+  Perform();
 }
 
 void Cell::PlanArrivals() {
@@ -201,23 +206,35 @@ void Cell::Submit(int32_t index) {
   CountLive(1);
   if (++num_submitted_ == settings_.workload.requests) steady_until_ns_ = queue_.now_ns();
   Step(scheduler::Submitted{stream, std::move(request)});
+  Perform();
 }
 
 void Cell::Step(const scheduler::Event& event) {
   ++figures_.core_steps;
-  actions_.clear();
   core_.Step(TimeAt(queue_.now_ns()), event, &actions_);
-  // A client that ends may submit, which steps the core again.
-  const std::vector<scheduler::Action> actions = std::move(actions_);
-  actions_ = {};
-  for (const scheduler::Action& action : actions) Perform(action);
 }
 
-void Cell::Perform(const scheduler::Action& action) {
-  if (const auto* send = std::get_if<scheduler::SendToWorker>(&action)) {
-    Worker* worker = workers_.at(send->connection);
+// As the scheduler's actor does: once for all items of a message, and what goes to one worker is one message.
+void Cell::Perform() {
+  for (scheduler::Action& action : actions_) Perform(std::move(action));
+  actions_.clear();
+  for (const ConnectionId id : to_send_) {
+    Worker* worker = workers_.at(id);
     queue_.At(queue_.now_ns() + worker->spec().one_way_ns,
-              [worker, command = send->command]() mutable { worker->Receive(std::move(command)); });
+              [worker, commands = std::move(outgoing_[id])]() mutable {
+                worker->Receive(std::move(commands));
+              });
+    outgoing_[id].clear();
+  }
+  to_send_.clear();
+}
+
+// Nothing here steps the core.
+void Cell::Perform(scheduler::Action action) {
+  if (auto* send = std::get_if<scheduler::SendToWorker>(&action)) {
+    std::vector<WorkerCommand>& commands = outgoing_[send->connection];
+    if (commands.empty()) to_send_.push_back(send->connection);
+    commands.push_back(std::move(send->command));
   } else if (const auto* commit = std::get_if<scheduler::CommitTokens>(&action)) {
     Committed(*commit);
   } else if (const auto* welcome = std::get_if<scheduler::WelcomeWorker>(&action)) {

@@ -1,4 +1,4 @@
-"""Sweeps of the simulator: which mode and window is best where, and the paper's Table 1. Python 3, standard library only.
+"""Sweeps of the simulator: which mode and window is best where, and the paper's Table 1. Python 3, no packages.
 
   python3 tools/simulate/sweep.py grid --simulate build/release/bin/mirrorsd-simulate --json grid.jsonl
   python3 tools/simulate/sweep.py table1 --simulate build/release/bin/mirrorsd-simulate

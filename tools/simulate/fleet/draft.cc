@@ -21,8 +21,10 @@ void DraftCounts::Add(const DraftCounts& other) {
   branch_rows += other.branch_rows;
 }
 
-void Draft::Receive(WorkerCommand command) {
-  inbox_.emplace_back(std::move(command), queue_->now_ns());
+void Draft::Receive(std::vector<WorkerCommand> commands) {
+  for (WorkerCommand& command : commands) {
+    inbox_.emplace_back(std::move(command), queue_->now_ns());
+  }
   if (!busy_) Work();
 }
 

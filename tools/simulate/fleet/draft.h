@@ -32,7 +32,7 @@ struct DraftCounts {
 class Draft final : public Worker {
  public:
   using Worker::Worker;
-  void Receive(WorkerCommand command) override;
+  void Receive(std::vector<WorkerCommand> commands) override;
   const DraftCounts& counts() const { return counts_; }
 
  private:

@@ -20,8 +20,10 @@ void DecodeRounds::Add(const DecodeRounds& other) {
   gap_ns += other.gap_ns;
 }
 
-void Verifier::Receive(WorkerCommand command) {
-  inbox_.emplace_back(std::move(command), queue_->now_ns());
+void Verifier::Receive(std::vector<WorkerCommand> commands) {
+  for (WorkerCommand& command : commands) {
+    inbox_.emplace_back(std::move(command), queue_->now_ns());
+  }
   Work();
 }
 

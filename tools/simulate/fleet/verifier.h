@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "tools/simulate/fleet/worker.h"
 
@@ -32,7 +33,7 @@ struct DecodeRounds {
 class Verifier final : public Worker {
  public:
   using Worker::Worker;
-  void Receive(WorkerCommand command) override;
+  void Receive(std::vector<WorkerCommand> commands) override;
   const DecodeRounds& decode_rounds() const { return decode_; }
 
  private:

@@ -56,8 +56,8 @@ class Worker {
   Worker(const Worker&) = delete;
   Worker& operator=(const Worker&) = delete;
 
-  // A command arrives.
-  virtual void Receive(WorkerCommand command) = 0;
+  // The commands of one message arrive.
+  virtual void Receive(std::vector<WorkerCommand> commands) = 0;
   Hello MakeHello(WorkerRole role) const;
   KvBlocks Blocks() const { return {total_blocks(), std::max<int64_t>(0, total_blocks() - used_blocks_), 0}; }
   const WorkerSpec& spec() const { return spec_; }

@@ -166,20 +166,26 @@ TEST(Simulation, HoldingForMissesFollowsSsdsTheorem) {
   }
 }
 
-// Prompts are not starved by rollouts that never end.
-TEST(Simulation, ManyMirrorSequencesAreDraftedFor) {
+// A draft that always has branches to roll out must not leave prompts behind for ever.
+TEST(Simulation, CatchingUpHasItsTurn) {
   Settings settings = TwoDevices(SpeculationMode::kMirror, 0.8);
+  const auto target = pacing::LoadDeviceProfile("8xh100-llama-3.3-70b");
+  const auto draft = pacing::LoadDeviceProfile("h100-llama-3.2-1b");
+  ASSERT_TRUE(target.ok() && draft.ok());
+  settings.verifier.profile = *target;
+  settings.verifier.exit_layer = target->num_layers / 2;
+  settings.draft.profile = *draft;
   settings.workload.concurrency = 32;
-  settings.workload.requests = 96;
+  settings.workload.requests = 64;
+  settings.workload.prompt.low = 128;
   settings.workload.output.low = 100;
-  settings.branch_budget = 512;
+  settings.branch_budget = 256;
   settings.draft.catch_up_every = 4;
   const Figures figures = Simulate(settings);
-  EXPECT_EQ(figures.output_tokens, 96 * 100);
-  EXPECT_EQ(figures.counters.stale_reports, 0);
-  EXPECT_GT(figures.HitRate(), 0.7);
+  EXPECT_EQ(figures.output_tokens, 64 * 100);
+  EXPECT_GT(figures.HitRate(), 0.8);
   settings.draft.catch_up_every = 0;
-  EXPECT_LT(Simulate(settings).HitRate(), figures.HitRate() - 0.2);
+  EXPECT_LT(Simulate(settings).HitRate(), 0.6);
 }
 
 // The ordering of Table 1 of arXiv 2510.13161, at acceptances that make serial speculation as fast as there.
