@@ -147,6 +147,27 @@ void WriteWorker(const Folder& folder) {
   for (const WorkerCommand& command : to_draft) wire::Write(command, draft.add_commands());
   folder.Put("draft", 1, draft);
   folder.Put("draft_seldom", 3, draft);
+  // Mirror rounds: own ranks, candidates, a promotion with an unused tail, another path.
+  pb::SchedulerMessage mirror;
+  const StartRollout round{.sequence_id = 1, .round_id = 1, .committed_length = 6, .path_offset = 6,
+                           .window = {8, 9}, .depth = 3};
+  std::vector<StartRollout> rounds(4, round);
+  rounds[0].roots = {{.num_accepted = 2, .own_rank = 0}, {.num_accepted = 0, .own_rank = 1}};
+  rounds[1].roots = {{.num_accepted = 1, .token = 4}, {.num_accepted = 2, .token = 5}};
+  for (size_t i : {2, 3}) rounds[i].round_id = static_cast<RoundId>(i);
+  rounds[2].committed_length = 8;
+  rounds[2].path_tokens = {8, 4};
+  rounds[2].window = {};
+  rounds[2].roots = {{.num_accepted = 0, .own_rank = 0}, {.num_accepted = 0, .own_rank = 7}};
+  rounds[3].committed_length = 9;
+  rounds[3].path_tokens = {8, 4, 11};
+  rounds[3].window = {1, 2, 3};
+  rounds[3].roots = {{.num_accepted = 3, .own_rank = 0}};
+  const std::vector<WorkerCommand> to_mirror = {start,     append,    rounds[0], rounds[1],
+                                                rounds[2], rounds[3], rounds[3], EndSequence{1}};
+  for (const WorkerCommand& command : to_mirror) wire::Write(command, mirror.add_commands());
+  folder.Put("mirror", 1, mirror);
+  folder.Put("mirror_seldom", 3, mirror);
 }
 
 std::string Step(uint8_t op, uint8_t argument, const google::protobuf::Message* message) {

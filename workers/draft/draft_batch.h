@@ -1,6 +1,6 @@
 #pragma once
-// Which rows the draft computes next: a depth of the rollouts, else a chunk of catching up. Chooses,
-// makes room in the pool by evicting, and computes nothing. Not thread-safe.
+// Which rows the draft computes next: a depth of the rollouts, else a chunk of catching up. Chooses, gives
+// places, makes room in the pool by evicting, and computes nothing. Not thread-safe.
 
 #include <cstdint>
 #include <functional>
@@ -14,11 +14,18 @@ namespace mirrorsd::workers {
 
 using DraftSequences = std::map<SequenceId, DraftSequence>;
 
-// Rows of one sequence in a pass: its next `num_rows` pending tokens.
+// A node of a sequence's tree whose KV is written, and whose logits may be wanted.
+struct NodeRow {
+  NodeId node = kNoNode;
+  bool wants_logits = false;
+};
+
+// Rows of one sequence in a pass: its next pending tokens, then nodes, parents before children.
 struct BatchPart {
   DraftSequence* sequence = nullptr;
-  int32_t num_rows = 0;
-  bool wants_token = false;  // the last pending token is among them and its rollout goes on
+  int32_t num_path_rows = 0;
+  bool path_wants_logits = false;  // those of the last committed token, which is among them
+  std::vector<NodeRow> nodes;
 };
 
 struct BatchLimits {
@@ -37,13 +44,15 @@ class DraftBatch {
   DraftBatch(DraftSequences* sequences, engine::BlockPool* pool, const BatchLimits& limits,
              Evict evict);
 
-  // One step of every active rollout, those that came first first, as far as rows and blocks go: its
-  // pending tokens, a chunk at most. Where the pool is full, idle sequences are evicted, used longest ago
-  // first, and at last the sequence that asks itself.
-  std::vector<BatchPart> NextRollouts();
+  // One depth of every branch that goes on, with what it needs below it: of the sequences that asked first
+  // first, the first branch of each, then the second of each, as far as rows go. Where there is no memory for a
+  // branch, those of its sequence that come after it give way, the last first, or else it ends itself; for the
+  // first of a sequence, idle sequences are evicted then, used longest ago first, and at last its own.
+  std::vector<BatchPart> NextRollouts(int64_t now_ns);
 
   // One chunk of sequences that are behind, those with the least to do first. Evicts only what was not
-  // used for a while (`idle_before_ns`), so that catching up cannot drive out what is in use.
+  // used for a while (`idle_before_ns`) nor after the sequence itself, and only where that makes enough room: so
+  // catching up cannot drive out what is in use, and no two drive out each other.
   std::vector<BatchPart> NextCatchUp(int64_t idle_before_ns);
 
   // Whether NextCatchUp would find something, without doing it.
@@ -52,14 +61,33 @@ class DraftBatch {
   bool IsBehind(const DraftSequence& sequence) const;
 
  private:
-  DraftSequence* OldestIdle(const DraftSequence* asking, int64_t used_before_ns) const;
+  // A sequence on its way into a rollout pass.
+  struct Joining;
+
+  // Its pending tokens; false where no branch of it can join this pass.
+  bool AddPath(Joining* joining);
+  // What the branch waits for, and what is missing below that.
+  void AddBranch(Joining* joining, Branch* branch);
+  bool AddNode(Joining* joining, Branch* branch, NodeId id);
+  bool GivePlace(Joining* joining, const Branch& branch, NodeId id);
+  void MarkWanted(Joining* joining, NodeId id);
+  // Blocks for places below `length`. With `evicts`, idle sequences make room.
+  bool Reserve(DraftSequence* sequence, int32_t length, bool evicts);
+  DraftSequence* OldestIdle(const DraftSequence* asking) const;
+  // What may be evicted for a sequence to catch up.
+  bool IsVictim(const DraftSequence& sequence, const DraftSequence& asking, int64_t idle_before_ns) const;
+  int32_t MissingBlocks(const DraftSequence& sequence) const;
   bool HasRoomFor(const DraftSequence& sequence) const;
+  bool CanMakeRoomFor(const DraftSequence& sequence, int64_t idle_before_ns) const;
   int32_t BlocksFor(int32_t num_tokens) const;
 
   DraftSequences* sequences_;
   engine::BlockPool* pool_;
   BatchLimits limits_;
   Evict evict_;
+  int32_t rows_left_ = 0;    // of the pass that is being put together
+  int32_t logits_left_ = 0;
+  int64_t now_ns_ = 0;
 };
 
 }  // namespace mirrorsd::workers

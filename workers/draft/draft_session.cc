@@ -1,14 +1,17 @@
 #include "workers/draft/draft_session.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "common/check.h"
 #include "workers/draft/draft_batch.h"
+#include "workers/draft/draft_pass.h"
 #include "workers/draft/draft_sequence.h"
+#include "workers/draft/proposer.h"
 #include "workers/engine/engine.h"
-#include "workers/engine/sampling/sampler.h"
 #include "workers/session/session_face.h"
 
 namespace mirrorsd::workers {
@@ -31,14 +34,17 @@ class DraftSession::State {
                .limits = options_.limits,
                .step_times = options_.step_times},
               progress),
-        sampler_(engine->info().vocabulary_size, 1),
+        proposer_({.vocabulary_size = engine->info().vocabulary_size,
+                   .max_proposed_tokens = options_.max_proposed_tokens,
+                   .noise_top = options_.noise_top},
+                  options_.script.get()),
         batch_(&sequences_, &engine->blocks(),
                BatchLimits{
                    .max_rows = face_.limits().max_rows,
                    .max_logits_rows = engine->info().max_logits_rows,
                    .catch_up_chunk_tokens = std::max(1, options_.catch_up_chunk_tokens),
                    .context_length = engine->info().context_length,
-                   .max_depth = face_.limits().max_window},
+                   .max_depth = MaxDepth()},
                [this](DraftSequence* sequence) { Evict(sequence); }) {
     ShowProgress();
   }
@@ -70,23 +76,29 @@ class DraftSession::State {
     const auto it = sequences_.find(sequence_id);
     return it == sequences_.end() ? nullptr : &it->second;
   }
+  int32_t MaxDepth() const { return std::max(1, face_.limits().max_window); }
 
   void Report(DraftSequence* sequence);
   void ReportAbsent(SequenceId sequence_id);
   void SetState(DraftSequence* sequence, DraftSequenceState state);
   void Evict(DraftSequence* sequence);
-  // Tells that nothing will come, so that nobody waits.
-  void RefuseRollout(const StartRollout& command);
-  RolloutProgress MakeProgress(const DraftSequence& sequence) const;
-  void RunPass(const std::vector<BatchPart>& parts, const Emit& emit);
-  void Propose(DraftSequence* sequence, absl::Span<float> row, const Emit& emit);
-  // What the script says instead of `own`, if it says anything. `row` is processed.
-  Candidate Scripted(DraftSequence* sequence, absl::Span<const float> row, Candidate own);
+  // Tells that nothing will come of a root, so that nobody waits. One without a token has no name yet: nobody can.
+  void Refuse(const StartRollout& command, const RolloutRoot& root);
+  void SayNews(DraftSequence* sequence);
+  void EndRollouts(DraftSequence* sequence);
+  // No branch goes on: nothing is computed for it until it is told more.
+  void Rest(DraftSequence* sequence);
+  // The scheduler sends paths from what it was last told: a block's worth of staleness is cheap.
+  bool IsAckStale(const DraftSequence& sequence) const {
+    return sequence.kv_length() >= sequence.reported_length + engine_->info().block_tokens;
+  }
+  void RunPass(const std::vector<BatchPart>& parts);
+  void Settle(const BatchPart& part);
 
   engine::Engine* engine_;
   DraftSessionOptions options_;
   SessionFace face_;
-  engine::Sampler sampler_;
+  Proposer proposer_;
   DraftSequences sequences_;
   DraftBatch batch_;
 };
@@ -95,19 +107,25 @@ class DraftSession::State {
 
 void DraftSession::State::Apply(StartSequence& command) {
   if (Find(command.sequence_id) != nullptr) return;
+  const int32_t context_length = engine_->info().context_length;
   if (static_cast<int32_t>(sequences_.size()) >= face_.limits().max_sequences ||
       command.prompt_length < 1 || command.total_length < command.prompt_length ||
-      command.total_length > engine_->info().context_length) {
+      command.total_length > context_length) {
     return ReportAbsent(command.sequence_id);
   }
-  DraftSequence sequence(command, &engine_->blocks());
+  DraftSequence sequence(command, context_length, &engine_->blocks());
   sequence.last_used_ns = face_.NowNs();
   Report(&sequences_.emplace(command.sequence_id, std::move(sequence)).first->second);
 }
 
 void DraftSession::State::Apply(AppendTokens& command) {
   DraftSequence* sequence = Find(command.sequence_id);
-  if (sequence == nullptr || sequence->Append(command)) return;
+  if (sequence == nullptr) return;
+  // Asked before the prompt was whole: a rollout ends where its path goes on otherwise.
+  if (!sequence->is_complete() && command.offset >= sequence->committed_length()) {
+    EndRollouts(sequence);
+  }
+  if (sequence->Append(command)) return;
   sequences_.erase(command.sequence_id);
   ReportAbsent(command.sequence_id);
 }
@@ -115,42 +133,44 @@ void DraftSession::State::Apply(AppendTokens& command) {
 void DraftSession::State::Apply(StartRollout& command) {
   DraftSequence* sequence = Find(command.sequence_id);
   if (sequence == nullptr) {
-    RefuseRollout(command);
+    for (const RolloutRoot& root : command.roots) Refuse(command, root);
     return ReportAbsent(command.sequence_id);
   }
-  // The same round adds roots, of which serial rollouts follow one; an older round is late.
-  if (command.round_id <= sequence->last_round_id) return;
+  if (command.round_id < sequence->last_round_id) return;  // late
   const int64_t now_ns = face_.NowNs();
-  sequence->last_used_ns = now_ns;
-  for (const RolloutRoot& root : command.roots) {
-    const int64_t path_length = int64_t{command.committed_length} + root.num_accepted + 1;
-    if (path_length > engine_->info().context_length) continue;
-    sequence->rollout.reset();
-    if (!sequence->Reconcile(command, root)) continue;
+  const int32_t depth = std::clamp(command.depth, 1, MaxDepth());
+  std::vector<RolloutRoot> refused;
+  if (command.round_id == sequence->last_round_id) {
+    sequence->AddRoots(command, depth, now_ns, &refused);
+  } else if (const auto copies = sequence->BeginRound(command, depth, now_ns, &refused)) {
     sequence->last_round_id = command.round_id;
-    sequence->rollout =
-        ActiveRollout{.round_id = command.round_id,
-                      .num_accepted = root.num_accepted,
-                      .root_token = *root.token,
-                      .depth = std::clamp(command.depth, 1, std::max(1, face_.limits().max_window)),
-                      .received_ns = now_ns};
-    return;
+    sequence->round_received_ns = now_ns;
+    face_.TakeBack<RolloutProgress>([&](const RolloutProgress& waiting) {
+      return waiting.sequence_id == command.sequence_id;
+    });
+    if (!copies->empty()) {
+      const absl::Status copied = engine_->CopyKv(*copies);
+      CHECK(copied.ok()) << copied;
+    }
+    if (sequence->state == DraftSequenceState::kReady && IsAckStale(*sequence)) Report(sequence);
+  } else {
+    // Say what we know, so that the next path can begin there.
+    for (const RolloutRoot& root : command.roots) Refuse(command, root);
+    return Report(sequence);
   }
-  // No root fits what we know; say what that is, so that the next path can begin there.
-  RefuseRollout(command);
-  Report(sequence);
+  sequence->last_used_ns = now_ns;
+  for (const RolloutRoot& root : refused) Refuse(command, root);
+  const BranchTree& tree = sequence->tree();
+  if (!refused.empty() && !tree.HasActive() && !tree.HasNews()) Report(sequence);
 }
 
-void DraftSession::State::RefuseRollout(const StartRollout& command) {
-  for (const RolloutRoot& root : command.roots) {
-    if (!root.token.has_value()) continue;
-    face_.Say(RolloutProgress{.sequence_id = command.sequence_id,
-                                       .round_id = command.round_id,
-                                       .num_accepted = root.num_accepted,
-                                       .root_token = *root.token,
-                                       .last = true});
-    return;
-  }
+void DraftSession::State::Refuse(const StartRollout& command, const RolloutRoot& root) {
+  if (!root.token.has_value() || *root.token < 0 || root.num_accepted < 0) return;
+  face_.Say(RolloutProgress{.sequence_id = command.sequence_id,
+                            .round_id = command.round_id,
+                            .num_accepted = root.num_accepted,
+                            .root_token = *root.token,
+                            .last = true});
 }
 
 void DraftSession::State::Apply(EndSequence& command) {
@@ -161,15 +181,15 @@ void DraftSession::State::Apply(EndSequence& command) {
 // ---- state ----------------------------------------------------------------------------------------
 
 void DraftSession::State::Report(DraftSequence* sequence) {
-  sequence->reported_length = sequence->acknowledged_length();
+  sequence->reported_length = sequence->kv_length();
   face_.Say(SequenceState{sequence->id(), sequence->state, sequence->reported_length,
-                                   face_.blocks()});
+                          face_.blocks()});
 }
 
 void DraftSession::State::ReportAbsent(SequenceId sequence_id) {
   face_.Say(SequenceState{.sequence_id = sequence_id,
-                                   .state = DraftSequenceState::kAbsent,
-                                   .blocks = face_.blocks()});
+                          .state = DraftSequenceState::kAbsent,
+                          .blocks = face_.blocks()});
 }
 
 void DraftSession::State::SetState(DraftSequence* sequence, DraftSequenceState state) {
@@ -179,14 +199,37 @@ void DraftSession::State::SetState(DraftSequence* sequence, DraftSequenceState s
 }
 
 void DraftSession::State::Evict(DraftSequence* sequence) {
-  if (sequence->rollout.has_value()) {
-    RolloutProgress progress = MakeProgress(*sequence);
-    progress.last = true;
-    face_.Say(std::move(progress));
-    sequence->rollout.reset();
-  }
+  EndRollouts(sequence);
   sequence->DropKv();
   SetState(sequence, DraftSequenceState::kEvicted);
+}
+
+void DraftSession::State::EndRollouts(DraftSequence* sequence) {
+  for (Branch& branch : sequence->tree().branches()) branch.has_ended = true;
+  SayNews(sequence);
+}
+
+void DraftSession::State::SayNews(DraftSequence* sequence) {
+  const int64_t now_ns = face_.NowNs();
+  for (Branch& branch : sequence->tree().branches()) {
+    std::optional<BranchNews> news = sequence->tree().TakeNews(&branch);
+    if (!news.has_value()) continue;
+    if (branch.started_ns == 0 && !news->token_ids.empty()) branch.started_ns = now_ns;
+    RolloutProgress progress{.sequence_id = sequence->id(),
+                             .round_id = sequence->last_round_id,
+                             .num_accepted = branch.num_accepted,
+                             .root_token = branch.root_token,
+                             .first_depth = news->first_depth,
+                             .token_ids = std::move(news->token_ids),
+                             .scores = std::move(news->scores),
+                             .last = news->last,
+                             .started_at_ns = branch.started_ns};
+    if (branch.started_ns != 0) {
+      progress.times.queue_ns = branch.started_ns - branch.received_ns;
+      progress.times.rollout_ns = now_ns - branch.started_ns;
+    }
+    face_.Say(std::move(progress));
+  }
 }
 
 // ---- work -----------------------------------------------------------------------------------------
@@ -194,124 +237,66 @@ void DraftSession::State::Evict(DraftSequence* sequence) {
 bool DraftSession::State::HasWork() const {
   if (face_.has_reports()) return true;
   for (const auto& [id, sequence] : sequences_) {
-    if (sequence.rollout.has_value()) return true;
+    if (sequence.tree().HasActive() || sequence.tree().HasNews()) return true;
   }
   return batch_.CanCatchUp(face_.NowNs() - kIdleNs);
 }
 
 void DraftSession::State::Work(const Emit& emit) {
+  // What was there already when it was asked for.
+  for (auto& [id, sequence] : sequences_) {
+    if (sequence.tree().HasNews()) SayNews(&sequence);
+  }
   face_.SendReports(emit);
-  std::vector<BatchPart> parts = batch_.NextRollouts();
+  std::vector<BatchPart> parts = batch_.NextRollouts(face_.NowNs());
   if (parts.empty()) parts = batch_.NextCatchUp(face_.NowNs() - kIdleNs);
   face_.SendReports(emit);  // evictions, before what they made room for
-  if (!parts.empty()) RunPass(parts, emit);
+  if (!parts.empty()) RunPass(parts);
   ShowProgress();
   face_.SendReports(emit);
 }
 
-void DraftSession::State::RunPass(const std::vector<BatchPart>& parts, const Emit& emit) {
-  const int64_t now_ns = face_.NowNs();
-  std::vector<std::vector<TokenId>> tokens;
-  tokens.reserve(parts.size());
-  std::vector<engine::SequenceRows> rows;
-  for (const BatchPart& part : parts) {
-    DraftSequence* sequence = part.sequence;
-    if (sequence->rollout.has_value() && sequence->rollout->started_ns == 0) {
-      sequence->rollout->started_ns = now_ns;
-    }
-    if (part.num_rows == 0) continue;
-    tokens.push_back(sequence->PendingRows(part.num_rows, engine_->info().vocabulary_size));
-    rows.push_back({.token_ids = tokens.back(),
-                    .begin = sequence->kv_length(),
-                    .block_table = sequence->block_table(),
-                    .logits_begin = part.wants_token ? part.num_rows - 1 : part.num_rows});
-  }
+void DraftSession::State::RunPass(const std::vector<BatchPart>& parts) {
+  const DraftPass pass(parts, engine_->info().vocabulary_size);
   absl::StatusOr<engine::Logits> logits = engine::Logits{};
-  if (!rows.empty()) logits = engine_->Run(rows);
+  if (!pass.rows().empty()) logits = engine_->Run(pass.rows());
   face_.CountRound();
-  int32_t logits_row = 0;
-  for (const BatchPart& part : parts) {
-    DraftSequence* sequence = part.sequence;
-    if (!logits.ok()) {
-      // The pass is void: nothing that it wrote may be believed.
-      Evict(sequence);
-      continue;
+  if (!logits.ok()) {
+    // The pass is void: nothing that it wrote may be believed.
+    for (const BatchPart& part : parts) Evict(part.sequence);
+    return;
+  }
+  for (const BatchPart& part : parts) part.sequence->AdvanceKv(part.num_path_rows);
+  for (size_t i = 0; i < pass.owners().size(); ++i) {
+    const LogitsOwner& owner = pass.owners()[i];
+    DraftSequence* sequence = parts[owner.part].sequence;
+    const auto ranks = proposer_.Rank(sequence, owner.node, logits->Row(static_cast<int32_t>(i)));
+    if (ranks.ok()) {
+      sequence->tree().SetRanks(owner.node, *ranks);
+    } else {
+      sequence->tree().Fail(owner.node);
     }
-    sequence->AdvanceKv(part.num_rows);
-    if (part.wants_token) {
-      Propose(sequence, logits->Row(logits_row++), emit);
-    } else if (!sequence->rollout.has_value() && sequence->num_pending() <= 1) {
-      SetState(sequence, DraftSequenceState::kReady);
-    } else if (!sequence->rollout.has_value()) {
-      SetState(sequence, DraftSequenceState::kCatchingUp);
-    }
   }
+  for (const BatchPart& part : parts) Settle(part);
 }
 
-RolloutProgress DraftSession::State::MakeProgress(const DraftSequence& sequence) const {
-  const ActiveRollout& rollout = *sequence.rollout;
-  RolloutProgress progress{.sequence_id = sequence.id(),
-                           .round_id = rollout.round_id,
-                           .num_accepted = rollout.num_accepted,
-                           .root_token = rollout.root_token,
-                           .first_depth = rollout.num_done,
-                           .started_at_ns = rollout.started_ns};
-  if (rollout.started_ns != 0) {
-    progress.times.queue_ns = rollout.started_ns - rollout.received_ns;
-    progress.times.rollout_ns = face_.NowNs() - rollout.started_ns;
+void DraftSession::State::Settle(const BatchPart& part) {
+  DraftSequence* sequence = part.sequence;
+  const bool rolls_out = sequence->tree().HasActive() || sequence->tree().HasNews();
+  if (!rolls_out) {
+    return SetState(sequence, sequence->num_pending() <= 1 ? DraftSequenceState::kReady
+                                                           : DraftSequenceState::kCatchingUp);
   }
-  return progress;
+  sequence->tree().Settle();
+  SayNews(sequence);
+  if (!sequence->tree().HasActive()) Rest(sequence);
 }
 
-Candidate DraftSession::State::Scripted(DraftSequence* sequence, absl::Span<const float> row,
-                                        Candidate own) {
-  const engine::SamplingState& sampling = sequence->sampling();
-  // A scheduler may ask before it has told the whole prompt.
-  if (options_.script == nullptr || sampling.length() < sampling.prompt_length()) return own;
-  const absl::Span<const TokenId> prompt = sampling.tokens().first(sampling.prompt_length());
-  if (!sequence->script_stream.has_value()) {
-    sequence->script_stream = options_.script->Find(prompt, sampling.parameters());
-  }
-  const std::optional<TokenId> token =
-      options_.script->Propose(*sequence->script_stream, sampling.tokens().subspan(prompt.size()),
-                               static_cast<int32_t>(row.size()));
-  if (!token.has_value() || *token == own.token) return own;
-  return {.token = *token, .score = row[*token]};
-}
-
-void DraftSession::State::Propose(DraftSequence* sequence, absl::Span<float> row,
-                                  const Emit& emit) {
-  const size_t proposed_ids =
-      options_.max_proposed_tokens > 0
-          ? std::min<size_t>(row.size(), static_cast<size_t>(options_.max_proposed_tokens))
-          : row.size();
-  const int32_t noise_top =
-      sequence->sampling().is_greedy() ? 1 : std::max(1, options_.noise_top);
-  const absl::StatusOr<absl::Span<const Candidate>> ranked =
-      sampler_.Rank(sequence->sampling(), row.first(proposed_ids), noise_top);
-  RolloutProgress progress = MakeProgress(*sequence);
-  ActiveRollout& rollout = *sequence->rollout;
-  if (ranked.ok()) {
-    const Candidate best = Scripted(sequence, row.first(proposed_ids), ranked->front());
-    progress.token_ids = {best.token};
-    progress.scores = {best.score};
-    sequence->AppendGuess(best.token);
-    ++rollout.num_done;
-  }
-  progress.last = !ranked.ok() || rollout.num_done == rollout.depth ||
-                  sequence->length() > engine_->info().context_length;
-  const bool last = progress.last;
-  emit(std::move(progress));
-  if (!last) return;
-  sequence->rollout.reset();
+void DraftSession::State::Rest(DraftSequence* sequence) {
   sequence->last_used_ns = face_.NowNs();
   const bool was_ready = sequence->state == DraftSequenceState::kReady;
   sequence->state = DraftSequenceState::kReady;
-  // The scheduler sends paths from what it was last told: a block's worth of staleness is cheap.
-  if (!was_ready || sequence->acknowledged_length() >=
-                        sequence->reported_length + engine_->info().block_tokens) {
-    Report(sequence);
-  }
+  if (!was_ready || IsAckStale(*sequence)) Report(sequence);
 }
 
 // ---- the public face ------------------------------------------------------------------------------

@@ -1,18 +1,20 @@
 #pragma once
 // The draft of one attachment: commands in, engine calls, reports out. It keeps its own KV of every
-// sequence (a cache of the committed path and of what it rolled out itself), reconciles it with the path
-// that each StartRollout names, and rolls out `depth` tokens. Nothing it computes can change a token of a
+// sequence (of the committed path and of what it rolled out itself), reconciles it with the path that each
+// StartRollout names, and rolls out `depth` tokens after each root. Nothing it computes can change a token of a
 // request; it can be wrong, late or absent. Not a server: it knows no stream, no fence, and no clock but
 // the one passed in.
 //
-// Serial speculation: a rollout has one root, the decided outcome. Of several roots the first that can be
-// rolled out is, and nothing is said of the rest. A later StartRollout of a sequence replaces an earlier
-// one; what it had said stays said. A rollout that cannot be done (an unknown sequence, a path that does
-// not join, the context's end) is answered at once by a progress without tokens that is the last, and by
-// the sequence's state.
+// A sequence's latest round has a hypothesis tree (branch_tree.h): the continuation of every root that was
+// asked for, all branches of all sequences one depth at a time in one pass. The same round_id adds roots; a
+// later one replaces the tree, and what lies on its path, window or roots is kept with its KV, never computed
+// again. Serial speculation is a tree of one branch, the decided outcome.
 //
-// Progress is sent depth by depth (one message per token, `last` on the final one): the scheduler may use
-// what there is when its patience ends, and mirror rounds will want it so.
+// Progress is sent depth by depth, `last` on a branch's final one; what was there already when a branch was
+// asked for, at once and in one message. A root that cannot be rolled out (an unknown sequence, a path that does
+// not join, no place in the window, more than kMaxBranches, the context's end) is answered at once by a
+// progress without tokens that is the last; where it is the path, by the sequence's state as well. A root by own
+// rank has no name before it is found; where there is no such rank, nothing is said of it.
 //
 // Thread rule: one thread; only progress() may be read from others.
 
@@ -63,8 +65,8 @@ class DraftSession {
   // A new attachment: everything is dropped and every block is free.
   void Reset();
 
-  // Takes one command; never computes. StartSequence and AppendTokens bring the prompt (catch-up starts
-  // with what is there); StartRollout sets or replaces a sequence's rollout; EndSequence drops it.
+  // Takes one command; runs no pass (kept KV may be copied). StartSequence and AppendTokens bring the prompt
+  // (catch-up starts with what is there); StartRollout begins or adds to a round; EndSequence drops all.
   // StartVerify and Drain are ignored.
   void Handle(WorkerCommand command);
 

@@ -65,12 +65,19 @@ std::string LastComponent(const std::string& path) {
   return slash == std::string::npos ? path : path.substr(slash + 1);
 }
 
-// Committed tokens and rows of each sequence: what a layer's attention reads.
+// Committed tokens and rows of each sequence: what a layer's attention reads. Several parts of one sequence,
+// one after the other, read what is before them once.
 int64_t NumKvTokens(absl::Span<const SequenceRows> sequences) {
-  int64_t num_tokens = 0;
+  int64_t num_tokens = 0, num_read = 0;
+  const BlockId* table = nullptr;
   for (const SequenceRows& rows : sequences) {
-    num_tokens += rows.tree != nullptr ? rows.tree->prefix_length : rows.begin;
-    num_tokens += static_cast<int64_t>(rows.token_ids.size());
+    if (rows.block_table.data() != table || table == nullptr) num_read = 0;
+    table = rows.block_table.data();
+    const int64_t prefix = rows.tree != nullptr ? rows.tree->prefix_length : rows.begin;
+    const int64_t more = std::max<int64_t>(0, prefix - num_read) +
+                         static_cast<int64_t>(rows.token_ids.size());
+    num_tokens += more;
+    num_read += more;
   }
   return num_tokens;
 }

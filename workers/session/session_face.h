@@ -4,6 +4,8 @@
 
 #include <deque>
 #include <string>
+#include <utility>
+#include <variant>
 
 #include "common/worker_messages.h"
 #include "workers/engine/engine.h"
@@ -52,6 +54,14 @@ class SessionFace {
       reports_.pop_front();
       emit(std::move(report));
     }
+  }
+  // Takes back what was not sent yet and is not true any more.
+  template <typename Report, typename Predicate>
+  void TakeBack(const Predicate& is_void) {
+    std::erase_if(reports_, [&](const WorkerReport& waiting) {
+      const Report* report = std::get_if<Report>(&waiting);
+      return report != nullptr && is_void(*report);
+    });
   }
   bool has_reports() const { return !reports_.empty(); }
   void DropReports() { reports_.clear(); }

@@ -89,7 +89,7 @@ struct BatchSequence {
 // of them through its sequence's block table. With a tree, the last n of them,
 // n = ancestor_offsets[t + 1] - ancestor_offsets[t], lie in the slots that its ancestor list names, from
 // the root down, its own slot last; the first p + 1 - n through the block table. n = 0 is a row without a
-// tree.
+// tree. Wherever its keys lie, a row has the same bits.
 // Shapes: positions[T], slots[T], ancestor_offsets[T + 1] or empty, ancestor_slots[ancestor_offsets[T]];
 //         the num_rows of sequences add up to T
 struct BatchView {

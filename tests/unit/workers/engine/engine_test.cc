@@ -163,7 +163,7 @@ TEST(Engine, ATreeRowSeesItsAncestorsOnly) {
     path.insert(path.end(), branch.begin(), branch.end());
     const std::vector<float> alone = Alone(engine.get(), path);
     for (int i = 0; i < 64; ++i) {
-      EXPECT_NEAR(both[row * 64 + i], alone[alone.size() - 64 + i], 1e-4) << "row " << row;
+      EXPECT_EQ(both[row * 64 + i], alone[alone.size() - 64 + i]) << "row " << row;
     }
   };
   expect_row(0, {9});

@@ -238,21 +238,32 @@ TEST_F(DraftSessionTest, ALaterRolloutReplacesAnEarlierOne) {
   EXPECT_EQ(TokensOf(progress), Truth(tokens, 2));
 }
 
-TEST_F(DraftSessionTest, TakesTheFirstRootThatItCan) {
+// Of several roots each that can be is a branch; the others end at once, those without a name in silence.
+TEST_F(DraftSessionTest, EveryRootIsABranchOfItsOwn) {
   Start(1, kPrompt, kGreedy);
   Drain();
   std::vector<TokenId> tokens = kPrompt;
   tokens.push_back(30);
   StartRollout rollout = Rollout(1, 1, tokens, 0, 2);
-  rollout.roots = {{.num_accepted = 0, .own_rank = 1},
+  rollout.roots = {{.num_accepted = 0, .own_rank = 1'000'000},
                    {.num_accepted = 3, .token = 4},
                    {.num_accepted = 0, .token = 30},
-                   {.num_accepted = 0, .token = 31}};
+                   {.num_accepted = 0, .token = 31},
+                   {.num_accepted = 0, .token = 30}};
   session_->Handle(rollout);
-  const auto progress = Only<RolloutProgress>(Drain());
-  ASSERT_EQ(progress.size(), 2u);
-  EXPECT_EQ(progress[0].root_token, 30);
-  EXPECT_EQ(TokensOf(progress), Truth(tokens, 2));
+  std::map<TokenId, std::vector<RolloutProgress>> by_root;
+  for (const RolloutProgress& one : Only<RolloutProgress>(Drain())) {
+    by_root[one.root_token].push_back(one);
+  }
+  ASSERT_EQ(by_root.size(), 3u);
+  ASSERT_EQ(by_root[4].size(), 1u);
+  EXPECT_TRUE(by_root[4][0].last);
+  EXPECT_TRUE(by_root[4][0].token_ids.empty());
+  for (const TokenId root : {30, 31}) {
+    tokens.back() = root;
+    EXPECT_EQ(by_root[root].size(), 2u);
+    EXPECT_EQ(TokensOf(by_root[root]), Truth(tokens, 2)) << root;
+  }
 }
 
 // Nobody waits for what will not come: a last progress without tokens, and the state.
@@ -282,8 +293,9 @@ TEST_F(DraftSessionTest, RolloutsThatDoNotFitAreAnsweredAtOnce) {
   lengths.path_tokens.pop_back();
   expect_refused(lengths, DraftSequenceState::kReady);
   StartRollout negative = Rollout(1, 6, tokens, 0, 3);
-  negative.roots[0].token = -4;
-  expect_refused(negative, DraftSequenceState::kReady);
+  negative.roots[0].token = -4;  // no name that could be said
+  session_->Handle(negative);
+  EXPECT_TRUE(Only<RolloutProgress>(Drain()).empty());
   StartRollout below = Rollout(1, 7, tokens, 0, 3);
   below.path_offset = -1;
   expect_refused(below, DraftSequenceState::kReady);

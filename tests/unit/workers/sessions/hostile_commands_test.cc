@@ -93,16 +93,21 @@ class Hostile {
   }
   WorkerCommand Rollout() {
     const SequenceId id = Id();
-    StartRollout rollout{.sequence_id = id, .round_id = Below(1000)};
+    // Mostly the sequence's latest round again, or the next one.
+    RoundId& latest = rounds_[id];
+    if (Below(3) != 0) ++latest;
+    StartRollout rollout{.sequence_id = id, .round_id = Below(8) == 0 ? Below(1000) : latest};
     rollout.committed_length = Known(committed, id);
     rollout.path_offset = Below(2) == 0 ? 0 : Length();
     const int32_t path = rollout.committed_length - rollout.path_offset;
     rollout.path_tokens = Tokens(30);
     if (Below(4) != 0) rollout.path_tokens.resize(static_cast<size_t>(std::clamp(path, 0, 90)), 3);
-    rollout.window = Tokens(5);
-    for (uint32_t i = Below(3); i > 0; --i) {
+    if (Below(2) == 0) windows_[id] = Tokens(Below(20) == 0 ? 90 : 5);
+    rollout.window = windows_[id];
+    for (uint32_t i = Below(Below(30) == 0 ? 300 : 8); i > 0; --i) {
       RolloutRoot root{.num_accepted = static_cast<int32_t>(Below(7)) - 1};
       if (Below(4) != 0) root.token = Token();
+      if (Below(3) == 0) root.own_rank = static_cast<int32_t>(Below(12)) - 2;
       rollout.roots.push_back(root);
     }
     rollout.depth = Length();
@@ -110,6 +115,8 @@ class Hostile {
   }
 
   std::mt19937_64 random_;
+  std::map<SequenceId, RoundId> rounds_;
+  std::map<SequenceId, std::vector<TokenId>> windows_;
 };
 
 TEST(HostileCommandsTest, VerifierAnswersEveryRoundOnce) {

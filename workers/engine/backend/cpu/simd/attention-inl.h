@@ -2,8 +2,8 @@
 //
 // One order for every batch: a query's softmax runs over chunks of kChunk positions, cut at absolute
 // multiples of kChunk, with a running maximum; within a chunk a key's score sums over d in order, weights
-// are summed per lane (position mod lanes), values are added by increasing position. The tree's keys
-// follow, in chunks of kGroup ancestors. Which queries share a tile changes nothing: each has its own sums.
+// are summed per lane (position mod lanes), values are added by increasing position. A tree's keys stand at
+// their positions like any others. Which queries share a tile changes nothing: each has its own sums.
 
 #if defined(MIRRORSD_SIMD_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MIRRORSD_SIMD_ATTENTION_INL_H_
@@ -261,35 +261,63 @@ inline void AttendPaged(const AttentionArgs& args, Query* queries, int64_t num_q
   }
 }
 
-// The ancestors of one row, gathered 16 at a time into the layout of a group.
+// Where paged keys end and a tree's begin: the chunk that holds that position, and what follows, goes row by row.
+inline int64_t TreeChunkBegin(const AttentionArgs& args, int64_t row) {
+  return args.num_paged_keys[row] / kChunk * kChunk;
+}
+
+// The group of positions from `position` on, copied into `group` from wherever they lie: the layout of a
+// block's group, keys first.
+inline void GatherGroup(const AttentionArgs& args, int64_t row, int64_t position, float* group) {
+  const int64_t num_paged = args.num_paged_keys[row];
+  const int64_t end = std::min<int64_t>(position + kGroup, args.positions[row] + 1);
+  float* const values = group + args.head_dim * kGroup;
+  for (int64_t p = position; p < end; ++p) {
+    const int64_t slot =
+        p < num_paged
+            ? int64_t{args.block_table[p / args.block_tokens]} * args.block_tokens +
+                  p % args.block_tokens
+            : int64_t{args.ancestors[row][static_cast<size_t>(p - num_paged)]};
+    const int64_t offset = slot % args.block_tokens;
+    const float* kv = args.kv + slot / args.block_tokens * args.block_stride;
+    const float* key = kv + offset / kGroup * kGroup * args.head_dim + offset % kGroup;
+    const float* value = kv + (args.block_tokens + offset) * args.head_dim;
+    const int64_t j = p - position;
+    for (int64_t e = 0; e < args.head_dim; ++e) group[e * kGroup + j] = key[e * kGroup];
+    std::copy(value, value + args.head_dim, values + j * args.head_dim);
+  }
+}
+
+// The last chunks of one row with ancestors: groups of paged keys where they lie, the others gathered.
 inline void AttendTree(const AttentionArgs& args, int64_t row, Query* queries, int64_t padded_dim,
                        float* scratch) {
-  const absl::Span<const int32_t> ancestors = args.ancestors[row];
-  const int64_t count = static_cast<int64_t>(ancestors.size());
-  const int64_t first_position = args.positions[row] + 1 - count;
-  const int64_t window_begin =
-      args.sliding_window == 0 ? 0 : args.positions[row] + 1 - args.sliding_window;
-  float* keys = scratch;
-  float* values = scratch + args.head_dim * kGroup;
-  for (int64_t start = 0; start < count; start += kGroup) {
-    const int64_t size = std::min(kGroup, count - start);
-    for (int64_t j = 0; j < size; ++j) {
-      const int64_t block = ancestors[start + j] / args.block_tokens;
-      const int64_t offset = ancestors[start + j] % args.block_tokens;
-      const float* kv = args.kv + block * args.block_stride;
-      const float* key = kv + offset / kGroup * kGroup * args.head_dim + offset % kGroup;
-      const float* value = kv + (args.block_tokens + offset) * args.head_dim;
-      for (int64_t e = 0; e < args.head_dim; ++e) keys[e * kGroup + j] = key[e * kGroup];
-      std::copy(value, value + args.head_dim, values + j * padded_dim);
-    }
+  const int64_t num_paged = args.num_paged_keys[row];
+  const int64_t begin = queries[0].begin;
+  const int64_t end = args.positions[row] + 1;
+  for (int64_t start = TreeChunkBegin(args, row); start < end; start += kChunk) {
+    if (start + kChunk <= begin) continue;
     Chunk chunk;
-    chunk.keys[0] = keys;
-    chunk.values[0] = values;
-    chunk.value_stride = padded_dim;
-    chunk.group_end = 1;
+    chunk.value_stride = args.head_dim;
+    chunk.group_begin = std::max<int64_t>(0, begin - start) / kGroup;
+    chunk.group_end = (std::min(end - start, kChunk) + kGroup - 1) / kGroup;
+    for (int64_t group = chunk.group_begin; group < chunk.group_end; ++group) {
+      const int64_t position = start + group * kGroup;
+      if (position + kGroup <= num_paged) {
+        const int64_t offset = position % args.block_tokens;
+        const float* block =
+            args.kv + int64_t{args.block_table[position / args.block_tokens]} * args.block_stride;
+        chunk.keys[group] = block + offset * args.head_dim;
+        chunk.values[group] = block + (args.block_tokens + offset) * args.head_dim;
+        continue;
+      }
+      float* gathered = scratch + group * 2 * kGroup * args.head_dim;
+      GatherGroup(args, row, position, gathered);
+      chunk.keys[group] = gathered;
+      chunk.values[group] = gathered + args.head_dim * kGroup;
+    }
     for (int64_t i = 0; i < args.num_group_heads; ++i) {
-      queries[i].chunk_begin = std::clamp<int64_t>(window_begin - first_position - start, 0, size);
-      queries[i].chunk_end = size;
+      queries[i].chunk_begin = std::clamp<int64_t>(begin - start, 0, kChunk);
+      queries[i].chunk_end = std::clamp<int64_t>(end - start, 0, kChunk);
     }
     AttendChunk(queries, args.num_group_heads, chunk, args, padded_dim);
   }
@@ -310,7 +338,8 @@ inline void Attention(const AttentionArgs& args) {
     query.sums = scratch + kChunk + kLanes;
     scratch = query.sums + padded_dim;
     std::fill(query.weights, scratch, 0.0f);
-    query.end = args.num_paged_keys[row];
+    query.end = args.ancestors[row].empty() ? args.num_paged_keys[row]
+                                            : static_cast<int32_t>(TreeChunkBegin(args, row));
     query.begin = args.sliding_window == 0
                       ? 0
                       : std::max(0, args.positions[row] + 1 - args.sliding_window);

@@ -48,7 +48,8 @@ int64_t AttentionScratchElements(int32_t head_dim) {
   constexpr int64_t kMaxLanes = 16;
   const int64_t padded_dim = (head_dim + kMaxLanes - 1) / kMaxLanes * kMaxLanes;
   const int64_t per_query = 64 + kMaxLanes + padded_dim;  // scores, sum of weights, values
-  return kMaxQueries * per_query + 2 * 16 * padded_dim + kMaxLanes;
+  constexpr int64_t kGathered = 64 * 2;  // keys and values of a chunk
+  return kMaxQueries * per_query + kGathered * padded_dim + kMaxLanes;
 }
 
 }  // namespace mirrorsd::engine::cpu
