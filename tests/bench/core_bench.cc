@@ -23,11 +23,14 @@ constexpr TokenId kToken = 5;
 // A fleet that agrees with everything: the draft proposes kToken, the target takes all but the last.
 class Fleet {
  public:
-  Fleet(int num_sequences, int32_t window, int32_t prompt_length = 1) : window_(window) {
+  Fleet(int num_sequences, int32_t window, int32_t prompt_length = 1,
+        SpeculationMode mode = SpeculationMode::kSerial)
+      : window_(window) {
     CoreConfig config;
     for (const SpeculationPolicy& policy : Policies()) config.policies.push_back(policy);
     config.num_speculative_tokens = window;
-    config.speculation = window > 0 ? SpeculationMode::kSerial : SpeculationMode::kOff;
+    config.speculation = window > 0 ? mode : SpeculationMode::kOff;
+    config.branch_budget = 4 * num_sequences;
     config.max_num_seqs = num_sequences;
     config.max_queued = num_sequences + 1;
     config.max_prefill_rows_per_round = num_sequences * prompt_length;
@@ -70,19 +73,49 @@ class Fleet {
     for (int i = 0; i < 8 || !Steady(num_sequences); ++i) Round();
   }
 
-  // Answers the rollouts that were asked for; the last one starts the next round.
+  // Answers the rollouts that were asked for; in serial rounds the last one starts the next round. The draft's own
+  // tokens are its first ids.
   void AnswerDraft() {
     for (const StartRollout& rollout : rollouts_) {
-      RolloutProgress progress;
-      progress.sequence_id = rollout.sequence_id;
-      progress.round_id = rollout.round_id;
-      progress.num_accepted = rollout.roots[0].num_accepted;
-      progress.root_token = *rollout.roots[0].token;
-      progress.token_ids.assign(rollout.depth, kToken);
-      progress.last = true;
-      Report(2, std::move(progress));
+      for (const RolloutRoot& root : rollout.roots) {
+        RolloutProgress progress;
+        progress.sequence_id = rollout.sequence_id;
+        progress.round_id = rollout.round_id;
+        progress.num_accepted = root.num_accepted;
+        progress.root_token = root.token.value_or(root.own_rank);
+        progress.token_ids.assign(rollout.depth, kToken);
+        progress.last = true;
+        Report(2, std::move(progress));
+      }
     }
     rollouts_.clear();
+  }
+
+  // The early exit's candidates: the correction token is the best of the row where it comes.
+  void AnswerExit() {
+    for (const VerifyItem& item : verify_.items) {
+      if (item.branch_top_k == 0) continue;
+      EarlyExitItemReport report{verify_.round_id, {item.sequence_id, {}}};
+      for (size_t row = 0; row <= item.window.size(); ++row) {
+        EarlyExitRow& out = report.item.rows.emplace_back();
+        const bool rejected = row + 1 >= item.window.size();
+        if (row < item.window.size()) out.drafted_score = rejected ? 1.0f : 3.0f;
+        for (int32_t k = 0; k < item.branch_top_k; ++k) {
+          out.candidates.push_back({kToken + 1 + k, (rejected ? 2.0f : 0.0f) - static_cast<float>(k)});
+        }
+      }
+      Report(1, std::move(report));
+    }
+    Report(1, EarlyExitRoundReport{verify_.round_id, 1, {}});
+  }
+
+  void MirrorRound() {
+    Collect();
+    AnswerDraft();
+    AnswerExit();
+    Collect();
+    AnswerDraft();
+    AnswerVerifier();
   }
 
   void AnswerVerifier() {
@@ -138,6 +171,12 @@ class Fleet {
     return static_cast<int>(verify_.items.size()) == num_sequences;
   }
 
+  int64_t num_hits() const {
+    int64_t hits = 0;
+    for (const int64_t num : core_->counters().branch_hits_per_depth) hits += num;
+    return hits;
+  }
+
  private:
   void Report(ConnectionId connection, ReportItem item) {
     Step(WorkerReported{connection, Fence{1, connection}, std::move(item)});
@@ -179,6 +218,22 @@ void BM_SerialRound(benchmark::State& state) {
                          benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
 }
 BENCHMARK(BM_SerialRound)->Arg(1)->Arg(64)->Arg(4096);
+
+// The same with the branches of a mirror round: two StartRollouts, an exit of four candidates a row, and the progress
+// of four branches a sequence.
+void BM_MirrorRound(benchmark::State& state) {
+  Fleet fleet(static_cast<int>(state.range(0)), 4, 16, SpeculationMode::kMirror);
+  for (int i = 0; i < 4; ++i) fleet.MirrorRound();
+  const int64_t hits_before = fleet.num_hits();
+  for (auto _ : state) fleet.MirrorRound();
+  state.counters["s_per_item"] =
+      benchmark::Counter(static_cast<double>(state.range(0)) * state.iterations(),
+                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["hits"] = benchmark::Counter(
+      static_cast<double>(fleet.num_hits() - hits_before) /
+      (static_cast<double>(state.range(0)) * static_cast<double>(state.iterations())));
+}
+BENCHMARK(BM_MirrorRound)->Arg(1)->Arg(64)->Arg(4096);
 
 // What the core holds for a live sequence: prompt length beside it; its tokens are 4 bytes each.
 void BM_MemoryPerSequence(benchmark::State& state) {

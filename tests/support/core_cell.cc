@@ -3,6 +3,7 @@
 #include <utility>
 #include <variant>
 
+#include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "scheduler/policy/policies.h"
 
@@ -27,12 +28,12 @@ CoreCell::CoreCell(workers::VerifierSession* verifier, std::vector<workers::Draf
   core_ = std::make_unique<Core>(config);
   auto first = std::make_unique<Peer>();
   first->verifier = verifier;
-  first->name = "v";
+  first->name = absl::StrCat("v", 0);
   peers_.push_back(std::move(first));
   for (workers::DraftSession* draft : drafts) {
     auto peer = std::make_unique<Peer>();
     peer->draft = draft;
-    peer->name = "d" + std::to_string(peers_.size());
+    peer->name = absl::StrCat("d", peers_.size());
     peers_.push_back(std::move(peer));
   }
   for (const auto& peer : peers_) Attach(peer.get());
@@ -80,11 +81,11 @@ void CoreCell::Perform(Action action) {
     peer_of(welcome->connection)->fence = {welcome->welcome.scheduler_epoch,
                                            welcome->welcome.incarnation};
   } else if (const auto* close = std::get_if<CloseWorker>(&action)) {
-    if (error_.empty()) error_ = "closed: " + close->reason;
+    if (error_.empty()) error_ = absl::StrCat("closed: ", close->reason);
   } else if (const auto* refuse = std::get_if<RefuseWorker>(&action)) {
-    if (error_.empty()) error_ = "refused: " + refuse->refused.message;
+    if (error_.empty()) error_ = absl::StrCat("refused: ", refuse->refused.message);
   } else if (const auto* fail = std::get_if<FailRequest>(&action)) {
-    if (error_.empty()) error_ = "failed: " + fail->status.ToString();
+    if (error_.empty()) error_ = absl::StrCat("failed: ", fail->status.ToString());
     --num_live_;
   } else if (const auto* commit = std::get_if<CommitTokens>(&action)) {
     const Committed& committed = commit->committed;
@@ -186,7 +187,7 @@ std::vector<std::vector<TokenId>> CoreCell::Run(const std::vector<CellRequest>& 
   num_live_ = requests.size();
   for (size_t i = 0; i < requests.size(); ++i) {
     SubmitRequest request;
-    request.request_id = std::to_string(i);
+    request.request_id = absl::StrCat(i);
     request.token_ids = requests[i].prompt;
     request.sampling = requests[i].sampling;
     request.end_token_ids = requests[i].end_token_ids;
