@@ -170,15 +170,23 @@ void CoreCell::RunDrafts() {
 }
 
 void CoreCell::RunVerifier() {
+  // A request is given up after six losses in a row.
+  constexpr int kMostKills = 5;
   Peer* peer = peers_[0].get();
+  const auto maybe_kill = [&] {
+    if (peer->killed || num_verifier_kills_ == kMostKills) return;
+    if (!Chance(options_.kill_verifier)) return;
+    ++num_verifier_kills_;
+    Kill(peer);
+  };
   RunDrafts();
-  if (!peer->killed && Chance(options_.kill_verifier)) Kill(peer);
+  maybe_kill();
   peer->verifier->Work([&](WorkerReport report) {
     const bool is_exit = std::holds_alternative<EarlyExitReported>(report);
     Tell(peer, std::move(report));
     if (!is_exit) return;
     RunDrafts();
-    if (!peer->killed && Chance(options_.kill_verifier)) Kill(peer);
+    maybe_kill();
   });
 }
 

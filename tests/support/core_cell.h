@@ -26,7 +26,7 @@ struct CoreCellOptions {
   // Units of work that the drafts may do while a round runs, drawn from 0 to this, before the exit and again after.
   int draft_steps = 12;
   double kill_draft = 0;     // probability at each chance: before the exit, and in the suffix
-  double kill_verifier = 0;  // likewise
+  double kill_verifier = 0;  // likewise, at most five times
 };
 
 class CoreCell {
@@ -78,6 +78,7 @@ class CoreCell {
   SpeculationStats stats_;
   std::string error_;
   int num_kills_ = 0;
+  int num_verifier_kills_ = 0;
 };
 
 }  // namespace mirrorsd::testing

@@ -114,7 +114,7 @@ class MirrorLosslessnessTest : public ::testing::Test {
     CoreCellOptions options{.seed = seed,
                             .draft_steps = setting.draft_steps,
                             .kill_draft = setting.kills,
-                            .kill_verifier = setting.kills / 12};
+                            .kill_verifier = setting.kills / 3};
     options.config.speculation = setting.mode;
     options.config.num_speculative_tokens = setting.window;
     options.config.branch_top_k = setting.top_k;
