@@ -188,7 +188,7 @@ SubmitRequest Cell::MakeRequest(const PlannedClient& client, ConnectionId stream
   if (client.ends) request.end_token_ids = {kEndToken};
   request.max_tokens = client.max_tokens;
   request.sampling.seed = client.seed;
-  if (!client.speculates) request.speculation = SpeculationMode::kOff;
+  request.speculation = client.speculates ? client.mode : SpeculationMode::kOff;
   if (client.window >= 0) request.num_speculative_tokens = client.window;
   if (client.deadline > absl::ZeroDuration()) request.deadline = client.deadline;
   Flaws(client, &request);

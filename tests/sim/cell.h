@@ -136,10 +136,12 @@ class Cell {
   // lies.cc
   void TryLie(const PlannedFault& fault, int tries);
   bool TellLie(Lie lie, Connection* connection, Random* random);
+  bool TellExitLie(Lie lie, Connection* connection);
   bool TellDraftLie(Lie lie, Connection* connection, Random* random);
   bool SayFaulty(Connection* connection, ReportItem item, Lie lie);
   void TryStale(const PlannedFault& fault, int tries);
   bool SayStale(Stale stale, Connection* connection, Random* random);
+  bool SayExitStale(Stale stale, Connection* connection, Random* random);
   bool SayDraftStale(Stale stale, Connection* connection, Random* random);
   bool SayNothing(Connection* connection, Fence fence, ReportItem item, Stale stale);
 

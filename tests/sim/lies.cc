@@ -3,6 +3,7 @@
 // same step (lies), or nothing happens at all (reports of another life, round or rollout).
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "tests/sim/cell.h"
@@ -54,22 +55,58 @@ Request* FindHeld(const Oracle& oracle, const Peer& peer, SequenceId* id, Wanted
   return nullptr;
 }
 
-bool Rolling(const Request& request) {
-  const AskedRollout& rollout = request.rollout;
-  return rollout.round_id != 0 && rollout.num_received < rollout.depth;
+// A branch that is being rolled out; null if there is none.
+AskedBranch* FindRolling(Request* request) {
+  for (AskedBranch& branch : request->tree.branches) {
+    if (!branch.answered) return &branch;
+  }
+  return nullptr;
 }
 
-// The next depth of a rollout, with tokens that the draft did not say.
-RolloutProgress WrongProgress(const Request& request, int32_t num_tokens) {
-  const AskedRollout& rollout = request.rollout;
+bool Rolling(const Request& request) { return request.tree.is_busy(); }
+
+// The next depth of a branch, with tokens that the draft did not say.
+RolloutProgress WrongProgress(Request* request, const AskedBranch& branch, int32_t num_tokens) {
   RolloutProgress progress;
-  progress.sequence_id = request.draft_id;
-  progress.round_id = rollout.round_id;
-  progress.num_accepted = rollout.num_accepted;
-  progress.root_token = rollout.root_token;
-  progress.first_depth = rollout.num_received;
+  progress.sequence_id = request->draft_id;
+  progress.round_id = request->tree.round_id;
+  progress.num_accepted = branch.num_accepted;
+  progress.root_token = branch.root_token;
+  progress.first_depth = branch.num_received;
   progress.token_ids.assign(num_tokens, 3);
   return progress;
+}
+
+// An item of the outstanding round whose exit is still to be told, or that wants none; with a window or without.
+const VerifyItem* FindExitItem(const Oracle& oracle, const Peer& peer, bool asked, bool has_window) {
+  if (!peer.round.has_value() || peer.exit_over) return nullptr;
+  for (size_t i = 0; i < peer.round->items.size(); ++i) {
+    const VerifyItem& item = peer.round->items[i];
+    const bool told = std::any_of(peer.exits.begin(), peer.exits.end(), [&](const EarlyExitItem& exit) {
+      return exit.sequence_id == item.sequence_id;
+    });
+    const auto held = oracle.held().find(item.sequence_id);
+    const bool live = held != oracle.held().end() && held->second.request != nullptr;
+    if (live && !told && !peer.done[i] && (item.branch_top_k > 0) == asked &&
+        (!has_window || !item.window.empty())) {
+      return &item;
+    }
+  }
+  return nullptr;
+}
+
+// One that could be: its candidates are wrong, and say that they are certain.
+scheduler::EarlyExitItemReport WrongExit(RoundId round, const VerifyItem& item) {
+  scheduler::EarlyExitItemReport report{round, {.sequence_id = item.sequence_id}};
+  for (size_t row = 0; row <= item.window.size(); ++row) {
+    EarlyExitRow wrong;
+    const bool drafted = row < item.window.size();
+    if (drafted) wrong.drafted_score = -std::numeric_limits<float>::max();
+    const TokenId token = drafted && item.window[row] == 3 ? 4 : 3;
+    if (item.branch_top_k > 0) wrong.candidates = {{token, std::numeric_limits<float>::max()}};
+    report.item.rows.push_back(std::move(wrong));
+  }
+  return report;
 }
 
 }  // namespace
@@ -78,7 +115,10 @@ void Cell::TryLie(const PlannedFault& fault, int tries) {
   if (quiet_ || !violation_.empty() || tries > kMaxTries) return;
   const bool verifier = fault.role == WorkerRole::kVerifier;
   Random random(fault.seed, 1);
-  const Lie lie = static_cast<Lie>(verifier ? random.Uniform(0, 15) : random.Uniform(13, 22));
+  Lie lie = static_cast<Lie>(verifier ? random.Uniform(0, 15) : random.Uniform(13, 24));
+  if (verifier && random.OneIn(3)) {
+    lie = static_cast<Lie>(random.Uniform(static_cast<int64_t>(Lie::kExitNotAsked), kNumLies - 1));
+  }
   if (core_->NextDeadline() <= CoreNow()) StepOnce(scheduler::TimePassed{}, false);
   for (const auto& host : hosts_) {
     Connection* connection = host->role == fault.role ? Alive(host.get()) : nullptr;
@@ -96,7 +136,30 @@ bool Cell::SayFaulty(Connection* connection, ReportItem item, Lie lie) {
   return true;
 }
 
+// Of what the early exit foresees.
+bool Cell::TellExitLie(Lie lie, Connection* connection) {
+  const Peer& peer = *connection->peer;
+  const bool asked = lie != Lie::kExitNotAsked;
+  const bool drafted = lie == Lie::kExitDrafted || lie == Lie::kExitDraftedScore;
+  if (lie == Lie::kExitsFutureRound) {
+    return SayFaulty(connection, scheduler::EarlyExitRoundReport{oracle_.next_round_id() + 5, 0, {}}, lie);
+  }
+  const VerifyItem* item = FindExitItem(oracle_, peer, asked, drafted);
+  if (item == nullptr) return false;
+  scheduler::EarlyExitItemReport report = WrongExit(peer.round->round_id, *item);
+  EarlyExitRow& row = report.item.rows.front();
+  if (lie == Lie::kExitRows) report.item.rows.push_back(report.item.rows.back());
+  if (lie == Lie::kExitDraftedScore) row.drafted_score.reset();
+  if (lie == Lie::kExitTooMany) row.candidates.resize(item->branch_top_k + 1, {5, 0.0f});
+  if (lie == Lie::kExitBadToken) row.candidates[0].token = peer.round->round_id % 2 == 0 ? -1 : kVocabulary;
+  if (lie == Lie::kExitDrafted) row.candidates[0].token = item->window[0];
+  if (lie == Lie::kExitUnknownItem) report.item.sequence_id = 0;
+  if (lie == Lie::kExitFutureRound) report.round_id = oracle_.next_round_id() + 5;
+  return SayFaulty(connection, report, lie);
+}
+
 bool Cell::TellLie(Lie lie, Connection* connection, Random* random) {
+  if (lie >= Lie::kExitNotAsked) return TellExitLie(lie, connection);
   const Peer& peer = *connection->peer;
   SequenceId id = 0;
   const auto outcome = [&](bool inner) -> std::optional<scheduler::VerifyItemReport> {
@@ -167,7 +230,7 @@ bool Cell::TellDraftLie(Lie lie, Connection* connection, Random* random) {
   SequenceId id = 0;
   Request* rolling = FindHeld(oracle_, peer, &id, Rolling);
   RolloutProgress progress;
-  if (rolling != nullptr) progress = WrongProgress(*rolling, 1);
+  if (rolling != nullptr) progress = WrongProgress(rolling, *FindRolling(rolling), 1);
   const auto say = [&] { return rolling != nullptr && SayFaulty(connection, progress, lie); };
   switch (lie) {
     case Lie::kBadBlocks:
@@ -180,8 +243,26 @@ bool Cell::TellDraftLie(Lie lie, Connection* connection, Random* random) {
       progress.token_ids.resize(kContext, 3);
       return say();
     case Lie::kWrongRoot:
-      progress.root_token = (progress.root_token + 1) % kVocabulary;
+      // Where the draft may name no root of its own (any more).
+      if (rolling == nullptr || rolling->tree.own_roots[progress.num_accepted] > 0) return false;
+      do {
+        progress.root_token = (progress.root_token + 1) % kVocabulary;
+      } while (rolling->tree.Find(progress.num_accepted, progress.root_token) != nullptr);
       return say();
+    case Lie::kWrongRow:
+      progress.num_accepted =
+          random->OneIn(2) ? -1 : static_cast<int32_t>(rolling == nullptr ? 0 : rolling->tree.window.size()) + 1;
+      return say();
+    case Lie::kBadOwnRoot:
+      if (rolling == nullptr) return false;
+      for (const auto& [num_accepted, left] : rolling->tree.own_roots) {
+        if (left == 0) continue;
+        progress.num_accepted = num_accepted;
+        progress.root_token = random->OneIn(2) ? -1 : kDraftVocabulary;
+        progress.first_depth = 0;
+        return say();
+      }
+      return false;
     case Lie::kSkippedDepth:
       ++progress.first_depth;
       return say();
@@ -212,11 +293,12 @@ void Cell::TryStale(const PlannedFault& fault, int tries) {
   static constexpr Stale kOfVerifier[] = {
       Stale::kOutcomeFence, Stale::kDoneFence, Stale::kStartedFence, Stale::kEndedFence,
       Stale::kBeatFence, Stale::kOutcomeRound, Stale::kDoneRound, Stale::kOutcomeAgain,
-      Stale::kStartedAgain, Stale::kEndedAgain};
+      Stale::kStartedAgain, Stale::kEndedAgain, Stale::kExitFence, Stale::kExitRound,
+      Stale::kExitsRound, Stale::kExitAgain, Stale::kExitLate};
   static constexpr Stale kOfDraft[] = {Stale::kProgressFence, Stale::kAbsentFence,
                                        Stale::kProgressRound, Stale::kProgressAgain,
-                                       Stale::kCancelAgain};
-  const Stale stale = verifier ? kOfVerifier[random.Uniform(0, 9)] : kOfDraft[random.Uniform(0, 4)];
+                                       Stale::kCancelAgain, Stale::kProgressAnswered};
+  const Stale stale = verifier ? kOfVerifier[random.Uniform(0, 14)] : kOfDraft[random.Uniform(0, 5)];
   if (core_->NextDeadline() <= CoreNow()) StepOnce(scheduler::TimePassed{}, false);
   for (const auto& host : hosts_) {
     Connection* connection = host->role == fault.role ? Alive(host.get()) : nullptr;
@@ -251,7 +333,34 @@ Fence OtherFence(Fence fence, Random* random) {
 
 }  // namespace
 
+// An exit's report of another life or round, or of what is known already.
+bool Cell::SayExitStale(Stale stale, Connection* connection, Random* random) {
+  const Peer& peer = *connection->peer;
+  if (stale == Stale::kExitsRound) {
+    if (peer.last_round == 0) return false;
+    return SayNothing(connection, peer.fence, scheduler::EarlyExitRoundReport{peer.last_round, 0, {}}, stale);
+  }
+  if (!peer.round.has_value()) return false;
+  const VerifyItem* item = FindExitItem(oracle_, peer, /*asked=*/true, /*has_window=*/false);
+  if (stale == Stale::kExitAgain || stale == Stale::kExitLate) {
+    item = nullptr;
+    for (size_t i = 0; i < peer.round->items.size(); ++i) {
+      const VerifyItem& one = peer.round->items[i];
+      const bool told = std::any_of(peer.exits.begin(), peer.exits.end(), [&](const EarlyExitItem& exit) {
+        return exit.sequence_id == one.sequence_id;
+      });
+      if (one.branch_top_k > 0 && (stale == Stale::kExitAgain ? told : static_cast<bool>(peer.done[i]))) item = &one;
+    }
+  }
+  if (item == nullptr) return false;
+  const bool round = stale == Stale::kExitRound;
+  if (round && peer.last_round == 0) return false;
+  const Fence fence = stale == Stale::kExitFence ? OtherFence(peer.fence, random) : peer.fence;
+  return SayNothing(connection, fence, WrongExit(round ? peer.last_round : peer.round->round_id, *item), stale);
+}
+
 bool Cell::SayStale(Stale stale, Connection* connection, Random* random) {
+  if (stale >= Stale::kExitFence) return SayExitStale(stale, connection, random);
   const Peer& peer = *connection->peer;
   const Fence other = OtherFence(peer.fence, random);
   SequenceId id = 0;
@@ -313,22 +422,34 @@ bool Cell::SayDraftStale(Stale stale, Connection* connection, Random* random) {
   switch (stale) {
     case Stale::kProgressFence:
       if (rolling == nullptr) return false;
-      return SayNothing(connection, other, WrongProgress(*rolling, 1), stale);
+      return SayNothing(connection, other, WrongProgress(rolling, *FindRolling(rolling), 1), stale);
     case Stale::kAbsentFence:
       if (FindHeld(oracle_, peer, &id, [](const Request&) { return true; }) == nullptr) return false;
       return SayNothing(connection, other, SequenceState{id, DraftSequenceState::kAbsent, 0, {}},
                         stale);
     case Stale::kProgressRound: {
-      if (rolling == nullptr || rolling->rollout.round_id <= 1) return false;
-      RolloutProgress progress = WrongProgress(*rolling, 1);
+      if (rolling == nullptr || rolling->tree.round_id <= 1) return false;
+      RolloutProgress progress = WrongProgress(rolling, *FindRolling(rolling), 1);
       --progress.round_id;
       return SayNothing(connection, peer.fence, progress, stale);
     }
     case Stale::kProgressAgain: {
-      if (rolling == nullptr || rolling->rollout.num_received == 0) return false;
-      RolloutProgress progress = WrongProgress(*rolling, 1);
+      if (rolling == nullptr || FindRolling(rolling)->num_received == 0) return false;
+      RolloutProgress progress = WrongProgress(rolling, *FindRolling(rolling), 1);
       progress.first_depth = 0;
       return SayNothing(connection, peer.fence, progress, stale);
+    }
+    case Stale::kProgressAnswered: {
+      Request* request = FindHeld(oracle_, peer, &id, [](const Request& one) {
+        return std::any_of(one.tree.branches.begin(), one.tree.branches.end(),
+                           [](const AskedBranch& branch) { return branch.answered; });
+      });
+      if (request == nullptr) return false;
+      for (const AskedBranch& branch : request->tree.branches) {
+        if (!branch.answered) continue;
+        return SayNothing(connection, peer.fence, WrongProgress(request, branch, 1), stale);
+      }
+      return false;
     }
     default:
       for (const auto& [stream, request] : oracle_.requests()) {

@@ -65,6 +65,8 @@ bool Search::Straighten() {
   bool any = Simplify([](Plan* plan) { return std::exchange(plan->repeat_one_in, 0) != 0; });
   any |= Simplify([](Plan* plan) { return std::exchange(plan->jitter, false); });
   any |= Simplify([](Plan* plan) { return std::exchange(plan->joins_steps, false); });
+  any |= Simplify([](Plan* plan) { return std::exchange(plan->exit_mute, 0) != 0; });
+  any |= Simplify([](Plan* plan) { return std::exchange(plan->gives_up_one_in, 0) != 0; });
   any |= Simplify([](Plan* plan) {
     return std::exchange(plan->tick, absl::Nanoseconds(1)) != absl::Nanoseconds(1);
   });

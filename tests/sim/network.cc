@@ -60,6 +60,8 @@ void Cell::MakeWorker(Connection* connection, const Hello& hello) {
     auto worker = std::make_unique<SimVerifier>(&clock_, hello, report, breach);
     worker->base = planned.step;
     worker->numerics = planned.numerics;
+    worker->exit_recall = plan_.exit_recall;
+    worker->exit_mute = plan_.exit_mute;
     worker->on_error = [this](SequenceId id, const std::string& reason) {
       oracle_.ItemFailed(id, reason);
     };
@@ -68,6 +70,7 @@ void Cell::MakeWorker(Connection* connection, const Hello& hello) {
     auto worker = std::make_unique<SimDraft>(&clock_, hello, report, breach);
     worker->per_depth = planned.step;
     worker->agreement = plan_.agreement;
+    worker->gives_up_one_in = plan_.gives_up_one_in;
     connection->worker = std::move(worker);
   }
 }

@@ -48,7 +48,21 @@ std::string PrintItem(const scheduler::ReportItem& item) {
     return absl::StrCat(index < 4 ? kStates[index] : "unknown_state", " ", state->sequence_id,
                         " kv=", state->draft_kv_length);
   }
-  return "reports an early exit";
+  if (const auto* exit = std::get_if<scheduler::EarlyExitItemReport>(&item)) {
+    std::string line = absl::StrCat("exit ", exit->round_id, " ", exit->item.sequence_id);
+    for (const EarlyExitRow& row : exit->item.rows) {
+      absl::StrAppend(&line, " [", row.drafted_score.has_value() ? absl::StrCat(*row.drafted_score) : "-");
+      for (const Candidate& candidate : row.candidates) {
+        absl::StrAppend(&line, " ", candidate.token, ":", candidate.score);
+      }
+      absl::StrAppend(&line, "]");
+    }
+    return line;
+  }
+  if (const auto* exits = std::get_if<scheduler::EarlyExitRoundReport>(&item)) {
+    return absl::StrCat("exits ", exits->round_id);
+  }
+  return "reports something";
 }
 
 std::string PrintHello(const Hello& hello) {

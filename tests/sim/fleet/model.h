@@ -54,6 +54,11 @@ inline TokenId DraftToken(Prefix prefix, int agreement) {
   return luck % 5 == 0 ? kVocabulary + 1 : (token + 1) % kVocabulary;
 }
 
+// The draft's own r-th best token; rank 0 is the one that it drafts. No two ranks are the same.
+inline TokenId DraftRanked(Prefix prefix, int agreement, int rank) {
+  return (DraftToken(prefix, agreement) - rank + kDraftVocabulary) % kDraftVocabulary;
+}
+
 // A small seeded generator; the same numbers everywhere.
 class Random {
  public:

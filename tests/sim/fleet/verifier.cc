@@ -1,6 +1,8 @@
 // The simulated verifier-worker, and what both kinds of worker have in common.
 
 #include <algorithm>
+#include <limits>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -114,7 +116,63 @@ void SimVerifier::Begin(StartVerify command) {
     const int64_t window = static_cast<int64_t>(item.window.size());
     Cover(&found->second, item.is_prefill ? item.end : item.committed_length + window);
   }
-  clock_->After((base + rows * per_row) * slowness_, [this] { Finish(); });
+  const absl::Duration lasts = (base + rows * per_row) * slowness_;
+  clock_->After(lasts, [this] { Finish(); });
+  const bool asked = std::any_of(round_.items.begin(), round_.items.end(),
+                                 [](const VerifyItem& item) { return item.branch_top_k > 0; });
+  const RoundId id = round_.round_id;
+  if (!asked || (exit_mute > 0 && Choice(id, 61, exit_mute) == 0)) return;
+  clock_->After(lasts * static_cast<int64_t>(10 + Choice(id, 62, 85)) / 100,
+                [this, id] { ReportExit(id); });
+}
+
+// Of what asked for it, but for items whose exit has no numbers to tell.
+void SimVerifier::ReportExit(RoundId round_id) {
+  if (dead_ || frozen() || !busy_ || round_.round_id != round_id) return;
+  bool any = false;
+  for (const VerifyItem& item : round_.items) {
+    const auto found = sequences_.find(item.sequence_id);
+    if (item.branch_top_k == 0 || found == sequences_.end()) continue;
+    if (exit_mute > 0 && Choice(found->second.prefix, 63, 20) == 0) continue;
+    any = true;
+    Say(scheduler::EarlyExitItemReport{round_id, Foresee(item, found->second)});
+  }
+  if (any) Say(scheduler::EarlyExitRoundReport{round_id, absl::ToUnixNanos(clock_->now()), {}});
+}
+
+EarlyExitItem SimVerifier::Foresee(const VerifyItem& item, const State& state) const {
+  EarlyExitItem result{.sequence_id = item.sequence_id};
+  Prefix prefix = state.prefix;
+  for (const TokenId token : item.window) {
+    result.rows.push_back(ForeseeRow(prefix, token, item.branch_top_k));
+    prefix = Extend(prefix, token);
+  }
+  result.rows.push_back(ForeseeRow(prefix, std::nullopt, item.branch_top_k));
+  return result;
+}
+
+// The exit holds one token for the target's, mostly rightly, and says so by gaps of any size, now and then absurd.
+EarlyExitRow SimVerifier::ForeseeRow(Prefix prefix, std::optional<TokenId> drafted,
+                                     int32_t top_k) const {
+  const bool knows = Choice(prefix, 64, 100) < static_cast<uint64_t>(exit_recall);
+  const TokenId truth = TargetToken(prefix, numerics);
+  const TokenId best = knows ? truth : (truth + 5) % kVocabulary;
+  const float lowest = std::numeric_limits<float>::lowest();
+  EarlyExitRow row;
+  float score = static_cast<float>(Choice(prefix, 65, 40)) - 10;
+  if (drafted.has_value()) {
+    const float far = Choice(prefix, 66, 50) == 0 ? lowest : score - 1 - static_cast<float>(Choice(prefix, 67, 9));
+    row.drafted_score = *drafted == best ? score : far;
+    if (*drafted == best) score -= static_cast<float>(Choice(prefix, 68, 6));
+  }
+  const int32_t count = Choice(prefix, 69, 30) == 0 ? top_k / 2 : top_k;
+  for (TokenId next = best; static_cast<int32_t>(row.candidates.size()) < count;
+       next = (next + 1) % kVocabulary) {
+    if (next == drafted) continue;
+    row.candidates.push_back({next, Choice(prefix, 70, 50) == 0 ? -lowest : score});
+    score -= static_cast<float>(Choice(prefix + row.candidates.size(), 71, 4));
+  }
+  return row;
 }
 
 void SimVerifier::Check(const StartVerify& command) {
@@ -135,6 +193,10 @@ void SimVerifier::CheckItem(const VerifyItem& item) {
   const State& state = found->second;
   if (!state.started || item.committed_length != static_cast<int32_t>(state.tokens.size())) {
     return Breach("a round with a wrong committed_length");
+  }
+  if (item.branch_top_k < 0 || item.branch_top_k > kMaxBranchTopK ||
+      (item.branch_top_k > 0 && item.is_prefill && item.end < state.total_length)) {
+    Breach("candidates wanted that cannot be");
   }
   if (item.is_prefill) {
     if (item.begin != state.kv_length || item.end <= item.begin || item.end > state.total_length) {

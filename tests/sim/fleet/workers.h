@@ -8,6 +8,8 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -97,6 +99,10 @@ class SimVerifier : public SimWorker {
   absl::Duration base = absl::Milliseconds(10);
   absl::Duration per_row = absl::Microseconds(100);
   int numerics = 0;
+  // In so many of 100 cases the early exit has the target's token among its candidates. One in `exit_mute` rounds
+  // has no report although it was asked for; 0: none.
+  int exit_recall = 70;
+  int exit_mute = 0;
   // The next item fails so; then it is cleared.
   std::string next_error;
   std::function<void(SequenceId, const std::string&)> on_error;
@@ -119,6 +125,9 @@ class SimVerifier : public SimWorker {
   void Begin(StartVerify command);
   void Check(const StartVerify& command);
   void CheckItem(const VerifyItem& item);
+  void ReportExit(RoundId round_id);
+  EarlyExitItem Foresee(const VerifyItem& item, const State& state) const;
+  EarlyExitRow ForeseeRow(Prefix prefix, std::optional<TokenId> drafted, int32_t top_k) const;
   void Finish();
   VerifyItemDone Verify(const VerifyItem& item);
   void Cover(State* state, int64_t tokens);
@@ -142,8 +151,20 @@ class SimDraft : public SimWorker {
 
   absl::Duration per_depth = absl::Milliseconds(1);
   int agreement = 70;
+  // Branches of a tree with several roots take their depths at their own pace, and one in so many ends before its
+  // time; 0: none does.
+  int gives_up_one_in = 0;
 
  private:
+  // The continuation of one outcome of a round.
+  struct Branch {
+    int32_t num_accepted = 0;
+    TokenId root_token = 0;
+    Prefix prefix = kEmptyPrefix;  // up to what was said
+    int32_t num_said = 0;
+    int32_t ends_at = 0;           // depth at which it is over, the tree's or before
+    bool over = false;
+  };
   struct State {
     std::vector<TokenId> tokens;    // of the path
     std::vector<Prefix> prefixes;   // [i] of tokens[0, i]
@@ -153,21 +174,25 @@ class SimDraft : public SimWorker {
     bool ready = false;
     bool evicted = false;
     bool forgotten = false;
-    uint64_t generation = 0;  // of its rollout; a newer one replaces it
+    uint64_t generation = 0;  // of its tree; a newer one replaces it
+    RoundId round_id = 0;     // of its tree
+    RoundId refused_round = 0;
+    std::vector<TokenId> window;
+    int32_t depth = 0;
+    std::vector<Branch> branches;
+    std::set<Prefix> known;   // after which its next token was computed
+    Branch* Find(int32_t num_accepted, TokenId root_token);
     void Push(TokenId token) {
       prefixes.push_back(Extend(PrefixAt(tokens.size()), token));
       tokens.push_back(token);
     }
     Prefix PrefixAt(size_t length) const { return length == 0 ? kEmptyPrefix : prefixes[length - 1]; }
   };
+  // A step of a tree that is to come: a root that is to be named, or the next depth of a branch.
   struct Rollout {
     SequenceId id = 0;
     uint64_t generation = 0;
-    RoundId round_id = 0;
     RolloutRoot root;
-    int32_t depth = 0;
-    int32_t next_depth = 0;
-    Prefix prefix = kEmptyPrefix;
   };
   void Work() override;
   void Thaw() override;
@@ -176,8 +201,17 @@ class SimDraft : public SimWorker {
   void Append(const AppendTokens& command);
   void RollOut(const StartRollout& command);
   void CheckRollout(const StartRollout& command, const State& state);
+  void CheckRoot(const RolloutRoot& root, const StartRollout& command);
+  void Refuse(const StartRollout& command);
+  void Replace(const StartRollout& command, State* state);
+  void Plant(SequenceId id, const RolloutRoot& root, State* state);
+  TokenId Ranked(const State& state, const RolloutRoot& root) const;
+  Branch* AddBranch(SequenceId id, int32_t num_accepted, TokenId root_token, State* state);
+  void SayKnown(SequenceId id, Branch* branch, State* state);
+  void SayTokens(SequenceId id, std::vector<TokenId> tokens, Branch* branch, const State& state);
+  void CancelTree(SequenceId id, State* state);
   void Continue(const Rollout& rollout);
-  void Roll(Rollout rollout);
+  void Roll(const Rollout& rollout);
 
   std::map<SequenceId, State> sequences_;
   std::vector<Rollout> paused_;        // rollouts that a freeze holds up

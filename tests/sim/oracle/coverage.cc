@@ -43,7 +43,13 @@ const char* LieName(Lie lie) {
       "cached_length beyond the sequence", "an unknown sequence", "a sequence ended on its own",
       "blocks that do not add up", "Hello twice", "the other role's report",
       "too many tokens", "a wrong root", "a depth left out", "a drafted token beyond the vocabulary",
-      "a rollout of the future", "draft_kv_length beyond the context", "an unknown state"};
+      "a rollout of the future", "draft_kv_length beyond the context", "an unknown state",
+      "a rollout of a row that the round does not have", "an own root beyond the vocabulary",
+      "an exit that was not asked for", "an exit with other rows than the window's",
+      "a drafted_score where none belongs", "more candidates than were asked for",
+      "a candidate beyond the vocabulary", "the drafted token as a candidate",
+      "an exit of an item that the round does not have", "an exit of a round of the future",
+      "an exit's end of a round of the future"};
   return kNames[static_cast<int>(lie)];
 }
 
@@ -53,7 +59,9 @@ const char* StaleName(Stale stale) {
       "another fence: a sequence's end", "another fence: a rollout", "another fence: absent",
       "another fence: a heartbeat", "an earlier round: an outcome", "an earlier round: its end",
       "an outcome again", "a start again", "a sequence's end again", "an earlier rollout",
-      "a rollout's depth again", "a cancel again"};
+      "a rollout's depth again", "a cancel again", "more of a branch that was over",
+      "another fence: an exit", "an earlier round: an exit", "an earlier round: an exit's end",
+      "an exit again", "an exit after its outcome"};
   return kNames[static_cast<int>(stale)];
 }
 

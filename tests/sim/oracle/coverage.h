@@ -96,6 +96,23 @@ namespace mirrorsd::sim {
   X(kRecovered, "end", "a round closed by a recovered token", 1)                                    \
   X(kBonus, "end", "a round closed by a bonus token after a window", 1)                             \
   X(kPartWindow, "end", "a window taken before its rollout was whole", 4)                           \
+  X(kExitReported, "branch", "an early exit's report", 2)                                           \
+  X(kExitLeftOut, "branch", "an exit's report that leaves an item out", 4)                          \
+  X(kPromptBranches, "branch", "a prompt's outcome has branches", 2)                                \
+  X(kOwnRootNamed, "branch", "the draft names its own root", 2)                                     \
+  X(kTailSaid, "branch", "what the draft has already is said at once", 3)                           \
+  X(kExitBranches, "branch", "a branch that the exit made likely", 2)                               \
+  X(kBranchGivenUp, "branch", "a branch ends before its depth", 3)                                  \
+  X(kTreeReplaced, "branch", "a tree replaced while it is rolled out", 2)                           \
+  X(kOwnHit, "branch", "hit: the draft's own root", 2)                                              \
+  X(kExitHit, "branch", "hit: an exit's candidate", 3)                                              \
+  X(kPartBranch, "branch", "hit: at a part of its depth", 2)                                        \
+  X(kBranchMissed, "branch", "miss: not predicted", 2)                                              \
+  X(kBranchEmpty, "branch", "miss: predicted, but no token came in time", 4)                        \
+  X(kHeld, "branch", "miss: the cohort is held for a serial draft", 4)                              \
+  X(kNgram, "branch", "miss: a window from the text itself", 6)                                     \
+  X(kDraftLostBusy, "branch", "a draft lost in the middle of rollouts", 2)                          \
+  X(kVerifierLostBusy, "branch", "a verifier lost while its round's branches are rolled out", 3)    \
   X(kRepeated, "fault", "a report came twice: no-op", 2)                                            \
   X(kStandStill, "fault", "the scheduler's host stood still", 10)                                   \
   X(kNewLife, "fault", "a new life of the scheduler", 3)                                            \
@@ -117,8 +134,10 @@ enum class Lie : uint8_t {
   kUnknownSequence, kEndedAlone, kBadBlocks, kHelloTwice, kWrongRole,
   kTooManyTokens, kWrongRoot, kSkippedDepth, kBadDraftToken, kFutureRollout, kDraftKvTooLong,
   kUnknownState,
+  kWrongRow, kBadOwnRoot, kExitNotAsked, kExitRows, kExitDraftedScore, kExitTooMany, kExitBadToken,
+  kExitDrafted, kExitUnknownItem, kExitFutureRound, kExitsFutureRound,
 };
-inline constexpr int kNumLies = 23;
+inline constexpr int kNumLies = 34;
 const char* LieName(Lie lie);
 
 // Reports of another life, round or rollout (kStale): all must be no-ops.
@@ -127,9 +146,9 @@ enum class Stale : uint8_t {
   kDoneFence, kStartedFence, kEndedFence, kProgressFence, kAbsentFence, kBeatFence,
   kOutcomeRound,      // an outcome of an earlier round, with the right fence
   kDoneRound, kOutcomeAgain, kStartedAgain, kEndedAgain, kProgressRound, kProgressAgain,
-  kCancelAgain,
+  kCancelAgain, kProgressAnswered, kExitFence, kExitRound, kExitsRound, kExitAgain, kExitLate,
 };
-inline constexpr int kNumStales = 15;
+inline constexpr int kNumStales = 21;
 const char* StaleName(Stale stale);
 
 class Coverage {

@@ -187,6 +187,7 @@ void Oracle::BeforeVerifierReport(Peer* peer, const ReportItem& item) {
       Request* request = FindLive(asked.sequence_id);
       if (request == nullptr) return;
       item_of_ = request;
+      request->item_accepted = report->item.num_accepted;
       request->error = report->item.error.has_value() ? report->item.error->reason : "";
       if (report->item.error.has_value()) {
         ++request->errors;
@@ -203,24 +204,15 @@ void Oracle::BeforeVerifierReport(Peer* peer, const ReportItem& item) {
     peer->last_round = done->round_id;
     peer->round.reset();
     peer->moved_at = now_;
+  } else {
+    TakeExit(peer, item);
   }
 }
 
 void Oracle::BeforeDraftReport(Peer* peer, const ReportItem& item) {
   if (const auto* progress = std::get_if<RolloutProgress>(&item)) {
     Request* request = FindLive(progress->sequence_id);
-    if (request == nullptr) return;
-    AskedRollout& rollout = request->rollout;
-    if (rollout.round_id != progress->round_id || progress->first_depth != rollout.num_received ||
-        rollout.num_received == rollout.depth) {
-      return;
-    }
-    for (const TokenId token : progress->token_ids) {
-      const bool follows = static_cast<int32_t>(rollout.usable.size()) == rollout.num_received;
-      if (follows && token < kVocabulary) rollout.usable.push_back(token);
-      ++rollout.num_received;
-    }
-    if (progress->last) rollout.depth = rollout.num_received;  // no more will come
+    if (request != nullptr) TakeProgress(request, *progress);
   } else if (const auto* state = std::get_if<SequenceState>(&item)) {
     const auto found = held_.find(state->sequence_id);
     if (found == held_.end()) return;

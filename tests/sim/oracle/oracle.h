@@ -7,6 +7,7 @@
 //   bounds.cc    what must have happened by a certain time: deadlines, progress, no starvation
 //   requests.cc  tokens, ends, statistics
 //   workers.cc   commands, rounds, greetings, closings
+//   branches.cc  what drafts are asked and say, early exits, and where windows may come from
 //   oracle.cc    the step as a whole: what an event may cause, and the core's own gauges
 
 #include <cstdint>
@@ -22,6 +23,7 @@
 #include "scheduler/core/core.h"
 #include "scheduler/core/events.h"
 #include "tests/sim/fleet/workers.h"
+#include "tests/sim/oracle/asked_tree.h"
 #include "tests/sim/oracle/coverage.h"
 #include "tests/sim/plan/plan.h"
 
@@ -30,16 +32,6 @@ namespace mirrorsd::sim {
 enum class Life : uint8_t { kNew = 0, kWaiting, kStarting, kPrefilling, kDecoding, kEnded };
 
 struct Peer;
-
-// What a rollout brought so far; worth something until the next outcome.
-struct AskedRollout {
-  RoundId round_id = 0;
-  int32_t num_accepted = 0;
-  TokenId root_token = 0;
-  int32_t depth = 0;
-  int32_t num_received = 0;
-  std::vector<TokenId> usable;  // of the target's vocabulary, from depth 0 without a gap
-};
 
 struct Request {
   ConnectionId stream = 0;
@@ -82,7 +74,13 @@ struct Request {
   SequenceId draft_id = 0;
   DraftSequenceState draft_state = DraftSequenceState::kAbsent;
   bool draft_lost = false;  // since its last window
-  AskedRollout rollout;
+  AskedTree tree;
+  int32_t item_accepted = 0;  // of the item that is reported
+  int32_t decided_accepted = 0;
+  int32_t decided_length = 0;           // committed before decided_round
+  std::vector<TokenId> decided_window;
+  MirrorBooks books;
+  MirrorBooks next;           // what the round that runs adds when it is decided
 
   int32_t length() const {
     return static_cast<int32_t>(submit.token_ids.size() + output.size());
@@ -113,6 +111,9 @@ struct Peer {
   int32_t num_ending = 0;
   std::optional<StartVerify> round;
   std::vector<bool> done;  // [item] of the round
+  std::vector<EarlyExitItem> exits;  // of the round, as reported
+  bool exit_over = false;            // all of them are there
+  int32_t num_branches = 0;          // asked of drafts for the round
   int32_t num_done = 0;
   RoundId last_round = 0;  // that ended
   SequenceId last_released = 0;
@@ -167,6 +168,9 @@ class Oracle {
   SequenceId next_sequence_id() const { return next_sequence_id_; }
   RoundId next_round_id() const { return next_round_id_; }
   Coverage& coverage() { return *coverage_; }
+  bool IsMirror(const Request& request) const;
+  // The branch that the last outcome was, if it was asked for or named.
+  static AskedBranch* DecidedBranch(Request* request);
 
  private:
   enum class Expectation : uint8_t { kAnything = 0, kNothing, kFaulty };
@@ -209,13 +213,22 @@ class Oracle {
   void SawEnd(Peer* peer, const EndSequence& end);
   void SawVerify(Peer* peer, const StartVerify& verify);
   int64_t CheckItem(Peer* peer, const VerifyItem& item);
-  void SawRollout(Peer* peer, const StartRollout& rollout);
   void Preempted(Peer* peer, Request* request);
   bool MayServe(const Peer& peer, const Request& request) const;
   void CoverShrunk(const Peer& peer, int64_t rows);
   void Lose(Peer* peer);  // its connection is over
   void NoteServed(const Peer& peer);
   void Release(SequenceId id);
+
+  // branches.cc
+  void TakeExit(Peer* peer, const ReportItem& item);
+  void TakeProgress(Request* request, const RolloutProgress& progress);
+  void SawRollout(Peer* peer, const StartRollout& rollout);
+  void CheckPredicted(const StartRollout& rollout, const Request& request);
+  void CheckOutcome(const StartRollout& rollout, const Request& request);
+  void CheckRoot(const StartRollout& rollout, const RolloutRoot& root, Request* request);
+  void CheckWindow(const VerifyItem& item, Request* request);
+  void CheckBooks(const Request& request, const SpeculationStats& stats);
 
   // bounds.cc
   void WatchRequest(Request* request);

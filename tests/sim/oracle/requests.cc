@@ -1,12 +1,24 @@
 // What a request is given: its tokens, its statistics, its one end.
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/error.h"
 #include "tests/sim/oracle/oracle.h"
 
 namespace mirrorsd::sim {
+
+namespace {
+
+void Settle(MirrorBooks* books, const MirrorBooks& more) {
+  books->rounds += more.rounds;
+  books->branch_windows += more.branch_windows;
+  books->branch_depths += more.branch_depths;
+  books->ngram_windows += more.ngram_windows;
+}
+
+}  // namespace
 
 void Oracle::SawCommit(const scheduler::CommitTokens& commit) {
   Request* request = FindRequest(commit.stream);
@@ -22,11 +34,18 @@ void Oracle::SawCommit(const scheduler::CommitTokens& commit) {
   if (expected_commit_ != request) Violation("tokens that no outcome decided");
   expected_commit_ = nullptr;
   CheckTokens(request, committed);
+  Settle(&request->books, std::exchange(request->next, {}));
   CheckStats(*request, committed);
   CoverCommit(request, committed);
   Peer* verifier = request->verifier;
   request->numerics_id = verifier->hello.numerics_id;
   request->decided_round = verifier->round->round_id;
+  request->decided_accepted = request->item_accepted;
+  for (const VerifyItem& item : verifier->round->items) {
+    if (item.sequence_id != request->verifier_id) continue;
+    request->decided_length = item.committed_length;
+    request->decided_window = item.window;
+  }
   request->left = 0;
   request->losses = request->errors = 0;
   Move(request, Life::kDecoding);
@@ -83,6 +102,7 @@ void Oracle::CheckStats(const Request& request, const Committed& committed) {
     Violation("positions that do not add up");
   }
   if (stats.resumes != request.resumes) Violation("resumes that do not add up");
+  CheckBooks(request, stats);
 }
 
 void Oracle::CoverCommit(Request* request, const Committed& committed) {

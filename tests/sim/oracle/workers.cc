@@ -145,12 +145,14 @@ void Oracle::Lose(Peer* peer) {
       request->last_verifier = peer->hello.name;
       ++request->losses;
       if (expected_commit_ == request.get()) expected_commit_ = nullptr;
+      if (request->tree.is_busy() && IsMirror(*request)) coverage_->Count(Row::kVerifierLostBusy);
       if (request->live()) Move(request.get(), Life::kWaiting);
     }
     if (request->draft == peer) {
+      if (request->tree.is_busy()) coverage_->Count(Row::kDraftLostBusy);
       request->draft = nullptr;
       request->draft_lost = true;
-      request->rollout = {};
+      request->tree = {};
       SetDraftState(request.get(), DraftSequenceState::kAbsent,
                     request->draft_state == DraftSequenceState::kReady     ? Row::kReadyLost
                     : request->draft_state == DraftSequenceState::kEvicted ? Row::kEvictedAbsent
@@ -223,7 +225,7 @@ void Oracle::SawStart(Peer* peer, const StartSequence& start, ConnectionId strea
   if (request->draft != nullptr) Violation("two drafts for a request");
   request->draft = peer;
   request->draft_id = start.sequence_id;
-  request->rollout = {};
+  request->tree = {};
   SetDraftState(request, DraftSequenceState::kCatchingUp, Row::kAbsentCatchingUp);
 }
 
@@ -291,7 +293,7 @@ void Oracle::SawEnd(Peer* peer, const EndSequence& end) {
     }
     request->draft = nullptr;
     request->draft_state = DraftSequenceState::kAbsent;
-    request->rollout = {};
+    request->tree = {};
     return;
   }
   request->verifier = nullptr;
@@ -331,6 +333,9 @@ void Oracle::SawVerify(Peer* peer, const StartVerify& verify) {
   peer->round = verify;
   peer->done.assign(verify.items.size(), false);
   peer->num_done = 0;
+  peer->exits.clear();
+  peer->exit_over = false;
+  peer->num_branches = 0;
   peer->round_at = peer->moved_at = now_;
   int64_t rows = 0;
   for (const VerifyItem& item : verify.items) rows += CheckItem(peer, item);
@@ -342,11 +347,13 @@ void Oracle::SawVerify(Peer* peer, const StartVerify& verify) {
 void Oracle::CoverShrunk(const Peer& peer, int64_t rows) {
   if (2 * rows > peer.hello.limits.max_rows) return;
   for (const VerifyItem& item : peer.round->items) {
-    const Request* request = FindLive(item.sequence_id);
+    Request* request = FindLive(item.sequence_id);
     if (request == nullptr || item.is_prefill) continue;
-    const AskedRollout& rollout = request->rollout;
-    const bool current = rollout.round_id != 0 && rollout.round_id == request->decided_round;
-    if (current && item.window.size() < rollout.usable.size()) coverage_->Count(Row::kWindowShrinks);
+    if (IsMirror(*request)) continue;  // a branch may be longer than a window
+    const AskedBranch* branch = DecidedBranch(request);
+    if (branch != nullptr && item.window.size() < branch->usable.size()) {
+      coverage_->Count(Row::kWindowShrinks);
+    }
   }
 }
 
@@ -358,6 +365,12 @@ int64_t Oracle::CheckItem(Peer* peer, const VerifyItem& item) {
     return 0;
   }
   if (item.committed_length != request->length()) Violation("a round with a wrong length");
+  if (item.branch_top_k != 0 &&
+      (!IsMirror(*request) || item.branch_top_k != plan_.config.branch_top_k ||
+       request->draft_state != DraftSequenceState::kReady)) {
+    Violation("candidates wanted of a request that has no use for them");
+  }
+  request->next = {};
   if (item.is_prefill) {
     if (request->life != Life::kPrefilling || item.begin != request->prefilled ||
         item.end > request->total_length || !item.window.empty()) {
@@ -366,42 +379,8 @@ int64_t Oracle::CheckItem(Peer* peer, const VerifyItem& item) {
     return item.end - item.begin;
   }
   if (request->life != Life::kDecoding) Violation("a window before the prompt is done");
-  const AskedRollout& rollout = request->rollout;
-  const bool current = rollout.round_id != 0 && rollout.round_id == request->decided_round;
-  const size_t usable = current ? rollout.usable.size() : 0;
-  if (item.window.size() > usable ||
-      !std::equal(item.window.begin(), item.window.end(), rollout.usable.begin())) {
-    Violation("a window that no rollout of the last outcome gave");
-  }
-  if (!item.window.empty()) {
-    if (request->draft_lost) coverage_->Count(Row::kSpeculationBack);
-    request->draft_lost = false;
-    if (rollout.num_received < rollout.depth) coverage_->Count(Row::kPartWindow);
-  } else if (current && request->draft != nullptr && rollout.num_received == 0) {
-    coverage_->Count(Row::kGoesOnLateDraft);
-  }
+  CheckWindow(item, request);
   return static_cast<int64_t>(item.window.size()) + 1;
-}
-
-void Oracle::SawRollout(Peer* peer, const StartRollout& command) {
-  Request* request = FindLive(command.sequence_id);
-  if (request == nullptr || request->draft != peer || request->life != Life::kDecoding) {
-    return Violation("a rollout of a sequence that is not there");
-  }
-  const int32_t window = request->client != nullptr && request->client->window >= 0
-                             ? request->client->window
-                             : plan_.config.num_speculative_tokens;
-  if (request->draft_state != DraftSequenceState::kReady || command.depth > window ||
-      (request->client != nullptr && !request->client->speculates)) {
-    Violation("a rollout that may not be");
-  }
-  if (command.round_id != request->decided_round ||
-      command.round_id == request->rollout.round_id ||
-      command.roots.at(0).token != request->output.back()) {
-    Violation("a rollout of another outcome than the last");
-  }
-  request->rollout = {command.round_id, command.roots.at(0).num_accepted,
-                      *command.roots.at(0).token, command.depth, 0, {}};
 }
 
 }  // namespace mirrorsd::sim

@@ -37,6 +37,19 @@ void PlanConfig(Random* random, Plan* plan) {
   plan->repeat_one_in = random->OneIn(2) ? 20 : 0;
   plan->two_numerics = random->OneIn(3);
   plan->joins_steps = random->OneIn(2);
+  // Mirror rounds, where the table of policies has them: for all by default, for some, or for none.
+  Random mirror(plan->seed, 91);
+  const bool has_mirror = std::any_of(
+      config.policies.begin(), config.policies.end(),
+      [](const SpeculationPolicy& policy) { return policy.mode == SpeculationMode::kMirror; });
+  if (has_mirror && !mirror.OneIn(3)) config.speculation = SpeculationMode::kMirror;
+  config.branch_top_k = static_cast<int32_t>(mirror.Uniform(1, 8));
+  config.branch_budget = static_cast<int32_t>(mirror.OneIn(3) ? mirror.Uniform(0, 6) : mirror.Uniform(6, 64));
+  config.miss_fallback = static_cast<MissFallback>(mirror.Uniform(0, 2));
+  plan->exit_recall = static_cast<int32_t>(mirror.Uniform(0, 100));
+  plan->exit_mute = mirror.OneIn(2) ? static_cast<int32_t>(mirror.Uniform(1, 10)) : 0;
+  plan->gives_up_one_in = mirror.OneIn(2) ? static_cast<int32_t>(mirror.Uniform(2, 20)) : 0;
+  plan->mixes_modes = has_mirror && mirror.OneIn(2);
 }
 
 PlannedWorker PlanWorker(Random* random, WorkerRole role, int index, const Plan& plan) {
@@ -57,9 +70,13 @@ PlannedWorker PlanWorker(Random* random, WorkerRole role, int index, const Plan&
   return worker;
 }
 
-PlannedClient PlanClient(Random* random) {
+PlannedClient PlanClient(Random* random, const Plan& plan) {
   PlannedClient client;
   client.seed = random->Next();
+  if (plan.mixes_modes) {
+    Random mode(client.seed, 92);
+    client.mode = mode.OneIn(2) ? SpeculationMode::kMirror : SpeculationMode::kSerial;
+  }
   client.at = random->OneIn(2) ? Millis(random, 5, 400) : Millis(random, 5, 8000);
   client.prompt_length =
       static_cast<int32_t>(random->OneIn(4) ? random->Uniform(1, 60) : random->Uniform(1, 16));
@@ -131,13 +148,13 @@ Plan MakePlan(uint64_t seed) {
     plan.drafts.push_back(PlanWorker(&random, WorkerRole::kDraft, i, plan));
   }
   const int64_t num_clients = random.Uniform(8, 16);
-  for (int64_t i = 0; i < num_clients; ++i) plan.clients.push_back(PlanClient(&random));
+  for (int64_t i = 0; i < num_clients; ++i) plan.clients.push_back(PlanClient(&random, plan));
   // At least eight good requests.
   for (int i = 0; i < 8; ++i) plan.clients[i].flaw = Flaw::kNone;
   const int64_t num_faults = random.Uniform(3, 12);
   for (int64_t i = 0; i < num_faults; ++i) plan.faults.push_back(PlanFault(&random));
   for (int i = 0; i < 2 * kMinFaults; ++i) {
-    PlannedClient client = PlanClient(&random);
+    PlannedClient client = PlanClient(&random, plan);
     client.max_tokens = 60;
     client.ends = false;
     client.flaw = Flaw::kNone;

@@ -58,6 +58,7 @@ struct PlannedClient {
   int32_t max_tokens = 1;
   bool ends = false;          // has an end token
   bool speculates = true;
+  SpeculationMode mode = SpeculationMode::kDefault;  // asked for by itself, if it speculates
   int32_t window = -1;        // num_speculative_tokens; -1: the default
   absl::Duration deadline;    // zero: none
   absl::Duration cancels_after = absl::InfiniteDuration();
@@ -81,8 +82,12 @@ struct Plan {
   scheduler::CoreConfig config;
   absl::Duration tick;                 // of the scheduler's clock
   int32_t agreement = 70;              // of the draft with the target, of 100
+  int32_t exit_recall = 70;            // of the verifier's early exit, of 100
+  int32_t exit_mute = 0;               // one in so many rounds has no exit report; 0: none
+  int32_t gives_up_one_in = 0;         // branches that end before their time; 0: none
   int32_t repeat_one_in = 0;           // reports that come twice
   bool jitter = true;                  // of the network
+  bool mixes_modes = false;            // clients ask for modes of their own
   bool two_numerics = false;
   bool joins_steps = false;            // deadlines and events in one Step
   std::vector<PlannedWorker> verifiers;
