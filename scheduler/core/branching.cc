@@ -11,6 +11,7 @@ namespace mirrorsd::scheduler {
 namespace {
 
 constexpr float kGreedyTemperature = 1e-5f;
+constexpr int32_t kMaxSilentTrees = 8;
 
 size_t GapsOf(const Sequence& sequence) {
   return sequence.sampling.temperature <= kGreedyTemperature ? 0 : 1;
@@ -55,8 +56,13 @@ bool Machine::CanBranch(const Sequence& sequence) const {
       draft.state != DraftSequenceState::kReady) {
     return false;
   }
+  const HypothesisTree& tree = draft.tree;
+  if (tree.round_id == 0) return true;
   // A late draft is asked again only when it has answered: its queue does not grow.
-  return !draft.worker->late || draft.tree.round_id == 0 || draft.tree.num_answered > 0;
+  if (draft.worker->late) return tree.num_answered > 0;
+  // Rounds may be far shorter than the time after which a draft is late: until then, one that says nothing is asked
+  // a few times, and then now and then.
+  return tree.heard || tree.num_silent < kMaxSilentTrees || now_ - tree.asked_at >= config_.max_draft_wait;
 }
 
 // P1: a round has started, and the drafts begin with what they think likely themselves.
@@ -152,7 +158,13 @@ StartRollout Machine::BeginTree(Sequence* sequence, RoundId round_id, int32_t pa
                                 int32_t depth) {
   Drafting& draft = sequence->draft;
   StopAwaiting(sequence);
-  draft.tree = {.round_id = round_id, .path_length = path_length, .depth = depth, .asked_at = now_};
+  const bool silent = draft.tree.round_id != 0 && !draft.tree.heard;
+  draft.tree = {.round_id = round_id,
+                .path_length = path_length,
+                .depth = depth,
+                .asked_at = now_,
+                .num_silent = silent ? draft.tree.num_silent + 1 : 0,
+                .silent_since = silent ? draft.tree.silent_since : now_};
   // The draft may drop what it holds beyond the path, so no more counts as acknowledged.
   const int32_t path_offset = std::min(draft.kv_length, path_length);
   draft.kv_length = path_offset;
@@ -220,7 +232,10 @@ void Machine::TakeProgress(Sequence* sequence, Branch* branch, const RolloutProg
     if (follows && token < profile_->vocabulary_size) branch->tokens.push_back(token);
     ++branch->num_received;
   }
-  sequence->draft.kv_length = std::max(sequence->draft.kv_length, tree.path_length);
+  // One that was refused says nothing of the path.
+  if (!report.token_ids.empty()) {
+    sequence->draft.kv_length = std::max(sequence->draft.kv_length, tree.path_length);
+  }
   if (report.last || branch->num_received == tree.depth) FinishBranch(sequence, branch);
 }
 
@@ -254,13 +269,13 @@ void Machine::StopAwaiting(Sequence* sequence) {
   if (--sequence->verifier->CohortOf(*sequence).num_awaited == 0) MarkDirty(sequence->verifier);
 }
 
-// A round is over, and of a tree that was asked for when it began nothing was heard, for longer than a cohort would
-// wait for a window: a missed deadline, although nobody waited.
+// A round is over, and of a tree that was asked for when it began, and of those that it replaced, nothing was heard
+// for longer than a cohort would wait for a window: a missed deadline, although nobody waited.
 void Machine::CountSilentTrees(const Worker& verifier, const Round& round) {
   for (const Sequence* sequence : verifier.cohorts[round.cohort_index].decoding) {
     const HypothesisTree& tree = sequence->draft.tree;
-    if (tree.round_id != round.id || tree.heard || tree.awaited) continue;
-    if (now_ - tree.asked_at <= DraftWait(verifier, tree.depth)) continue;
+    if (tree.round_id == 0 || tree.heard || tree.awaited || sequence->draft.worker->late) continue;
+    if (now_ - tree.silent_since <= DraftWait(verifier, tree.depth)) continue;
     CountMissedDeadline(sequence->draft.worker, round.id);
   }
 }

@@ -41,6 +41,10 @@ struct HypothesisTree {
   std::vector<int32_t> own_roots;   // [num_accepted] roots by the draft's own rank, not named yet
   absl::Time asked_at;
   bool heard = false;               // any progress came
+  // Trees of earlier rounds, in a row, of which nothing was heard before they were replaced, and when the first of
+  // these (or, where there are none, this one) was asked for.
+  int32_t num_silent = 0;
+  absl::Time silent_since;
   int32_t num_answered = 0;         // branches
   int64_t exit_sent_at_ns = 0;      // of the exit report that asked for branches; 0: none, or measured
   std::optional<BranchMissReason> held;  // the cohort is held for the outcome's branch, after this miss

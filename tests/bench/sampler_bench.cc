@@ -52,7 +52,10 @@ void BM_SumOfWeights(benchmark::State& bench) {
 }
 BENCHMARK(BM_SumOfWeights)->Unit(benchmark::kMicrosecond);
 
-void Run(benchmark::State& bench, const SamplingParameters& parameters, bool is_draft) {
+// Who makes something of a row: the target its token, the draft its ranking, the early exit its candidates.
+enum class User { kTarget, kDraft, kExit };
+
+void Run(benchmark::State& bench, const SamplingParameters& parameters, User user) {
   Sampler sampler(kVocabulary, 1);
   SamplingState state = MakeState(parameters);
   std::vector<float> row;
@@ -61,8 +64,10 @@ void Run(benchmark::State& bench, const SamplingParameters& parameters, bool is_
     bench.PauseTiming();
     row = Logits();
     bench.ResumeTiming();
-    if (is_draft) {
+    if (user == User::kDraft) {
       sum += sampler.Rank(state, absl::MakeSpan(row), 64)->front().token % 7;
+    } else if (user == User::kExit) {
+      sum += sampler.Foresee(state, absl::MakeSpan(row), 5, 4, 64)->candidates.front().token % 7;
     } else {
       sum += *sampler.Sample(state, absl::MakeSpan(row)) % 7;
     }
@@ -86,11 +91,13 @@ void RegisterAll() {
       {"greedy", kGreedy}, {"plain", kPlain}, {"penalties", kPenalties}, {"top_k", kTopK},
       {"top_p", kTopP},    {"min_p", kMinP},  {"all", kAll}};
   for (const auto& [name, parameters] : kinds) {
-    for (const bool is_draft : {false, true}) {
+    const std::pair<const char*, User> users[] = {
+        {"target/", User::kTarget}, {"draft/", User::kDraft}, {"exit/", User::kExit}};
+    for (const auto& [whose, user] : users) {
       benchmark::RegisterBenchmark(
-          (std::string(is_draft ? "draft/" : "target/") + name).c_str(),
-          [parameters = parameters, is_draft](benchmark::State& bench) {
-            Run(bench, parameters, is_draft);
+          (std::string(whose) + name).c_str(),
+          [parameters = parameters, user = user](benchmark::State& bench) {
+            Run(bench, parameters, user);
           })
           ->Unit(benchmark::kMicrosecond);
     }
