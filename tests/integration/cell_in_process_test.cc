@@ -50,7 +50,8 @@ TEST(CellTest, GoldenTokensWithSpeculationOffAndOn) {
   const nlohmann::json reference = ReadJson(folder + "/expected.json");
   for (const auto& prompt : reference.at("prompts")) {
     const auto expected = prompt.at("greedy_ids").get<std::vector<TokenId>>();
-    for (SpeculationMode mode : {SpeculationMode::kOff, SpeculationMode::kSerial}) {
+    for (SpeculationMode mode : {SpeculationMode::kOff, SpeculationMode::kSerial,
+                                 SpeculationMode::kTwoCohorts, SpeculationMode::kMirror}) {
       const auto result = cell.Run(cell.Request(prompt.at("ids").get<std::vector<TokenId>>(),
                                                 static_cast<int>(expected.size()), mode));
       EXPECT_TRUE(result->status.ok()) << result->status;
@@ -107,11 +108,11 @@ TEST(CellTest, ManyAtOnceEqualAlone) {
   for (int i = 0; i < kRequests; ++i) {
     alone.push_back(cell.Run(request(i, SpeculationMode::kOff))->tokens);
   }
+  constexpr SpeculationMode kModes[] = {SpeculationMode::kSerial, SpeculationMode::kMirror,
+                                        SpeculationMode::kTwoCohorts, SpeculationMode::kOff,
+                                        SpeculationMode::kMirror};
   std::vector<std::shared_ptr<Generation>> together;
-  for (int i = 0; i < kRequests; ++i) {
-    together.push_back(
-        cell.Submit(request(i, i % 4 == 3 ? SpeculationMode::kOff : SpeculationMode::kSerial)));
-  }
+  for (int i = 0; i < kRequests; ++i) together.push_back(cell.Submit(request(i, kModes[i % 5])));
   int64_t max_batch = 0;
   for (int i = 0; i < kRequests; ++i) {
     together[i]->Wait();
@@ -150,12 +151,40 @@ TEST(CellTest, CancellingHalfFreesTheirBlocks) {
   EXPECT_TRUE(cell.WaitUntilIdle());
 }
 
-TEST(CellTest, VerifierRestartedInMidStreamGivesTheSameTokens) {
+// The next window is there when the target has decided: hits of branches over real streams.
+TEST(CellTest, MirrorRoundsHitTheirBranches) {
   TestCell cell;
   cell.AddVerifier("v", Target());
   cell.AddDraft("d", PartlyAgreeing());
   ASSERT_TRUE(cell.WaitForWorkers(1, 1));
-  SubmitRequest request = cell.Request(Prompt(5), 700, SpeculationMode::kSerial);
+  const auto off = cell.Run(cell.Request(Prompt(3), 200));
+  std::shared_ptr<Generation> mirror;
+  EXPECT_TRUE(Eventually([&] {
+    mirror = cell.Run(cell.Request(Prompt(3), 200, SpeculationMode::kMirror));
+    EXPECT_EQ(mirror->tokens, off->tokens);
+    EXPECT_TRUE(mirror->well_ordered);
+    return mirror->stats.branch_hits > 5 && mirror->stats.accepted_tokens > 5;
+  })) << "no branch was hit";
+  // The last round has no window where one token is left to come.
+  const int64_t counted = mirror->stats.branch_hits + mirror->stats.branch_misses;
+  EXPECT_TRUE(counted == mirror->stats.rounds || counted == mirror->stats.rounds - 1) << counted;
+  EXPECT_TRUE(cell.WaitUntilIdle());
+}
+
+class LossTest : public ::testing::TestWithParam<SpeculationMode> {};
+INSTANTIATE_TEST_SUITE_P(Modes, LossTest,
+                         ::testing::Values(SpeculationMode::kSerial, SpeculationMode::kTwoCohorts,
+                                           SpeculationMode::kMirror),
+                         [](const auto& info) {
+                           return std::string(SpeculationModeName(info.param));
+                         });
+
+TEST_P(LossTest, VerifierRestartedInMidStreamGivesTheSameTokens) {
+  TestCell cell;
+  cell.AddVerifier("v", Target());
+  cell.AddDraft("d", PartlyAgreeing());
+  ASSERT_TRUE(cell.WaitForWorkers(1, 1));
+  SubmitRequest request = cell.Request(Prompt(5), 700, GetParam());
   request.sampling.temperature = 1;
   request.sampling.seed = 99;
   const auto undisturbed = cell.Run(request);
@@ -175,7 +204,7 @@ TEST(CellTest, VerifierRestartedInMidStreamGivesTheSameTokens) {
   EXPECT_TRUE(cell.WaitUntilIdle());
 }
 
-TEST(CellTest, DraftRestartedInMidStreamIsDegradedAndBack) {
+TEST_P(LossTest, DraftRestartedInMidStreamIsDegradedAndBack) {
   TestCell cell;
   cell.AddVerifier("v", Target());
   cell.AddDraft("d", PartlyAgreeing());
@@ -183,7 +212,7 @@ TEST(CellTest, DraftRestartedInMidStreamIsDegradedAndBack) {
   const SubmitRequest plain = cell.Request(Prompt(6), 900);
   const auto expected = cell.Run(plain);
 
-  const auto disturbed = cell.Submit(cell.Request(Prompt(6), 900, SpeculationMode::kSerial));
+  const auto disturbed = cell.Submit(cell.Request(Prompt(6), 900, GetParam()));
   disturbed->WaitForTokens(20);
   cell.RemoveDraft("d");
   EXPECT_TRUE(cell.WaitForWorkers(1, 0));
@@ -197,10 +226,10 @@ TEST(CellTest, DraftRestartedInMidStreamIsDegradedAndBack) {
 
   // On a busy machine the draft may be late for a while beside that.
   EXPECT_TRUE(Eventually([&] {
-    return cell.Run(cell.Request(Prompt(6), 50, SpeculationMode::kSerial))->stats.drafted_tokens > 0;
+    return cell.Run(cell.Request(Prompt(6), 50, GetParam()))->stats.drafted_tokens > 0;
   })) << "speculation did not come back";
   EXPECT_TRUE(Eventually([&] {
-    cell.Run(cell.Request(Prompt(6), 20, SpeculationMode::kSerial));
+    cell.Run(cell.Request(Prompt(6), 20, GetParam()));
     return cell.Describe().speculation_degraded.empty();
   }));
 }
