@@ -7,7 +7,8 @@
 point plain decoding's speed, the best fixed setting of each mode as a ratio to it, and, with --auto, how
 far that mode stays behind plain decoding and behind the best. `table1` fits one acceptance per row of Table 1
 of arXiv 2510.13161 so that serial speculation at window 7 is as fast as the paper's Vanilla-SD, and
-simulates mirror at the same acceptance.
+simulates mirror at the same acceptance. With --streams 2 a pass of the draft yields two tokens, as the paper's
+does (its Speculative Streaming at batch 1 and 8).
 """
 
 import argparse
@@ -103,12 +104,27 @@ def point(simulator, arguments, device, recall, batch, acceptance, modes, window
           flush=True)
 
 
+def streams_profile(name, streams):
+    """A draft of Speculative Streaming that yields `streams` tokens a pass: each token takes that share of one."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    with open(os.path.join(root, "profiles", name + ".json"), encoding="utf-8") as file:
+        profile = json.load(file)
+    for table in ("layer", "head"):
+        profile[table] = [[rows, seconds / streams] for rows, seconds in profile[table]]
+    profile["pass_s"] /= streams
+    profile["name"] = f"{name}-{streams}-streams"
+    handle, path = tempfile.mkstemp(suffix=".json")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(profile, file)
+    return path
+
+
 def table1(simulator, arguments):
     print("| task | Vanilla-SD | acceptance that fits | serial | mirror 7 | Mirror-SD | ordering |")
     print("|---|---|---|---|---|---|---|")
     target, draft = DEVICES["paper"]
-    common = {"device_profile": target, "draft_device_profile": arguments.draft or draft, "jitter": "off",
-              "num_speculative_tokens": 7, "branch_top_k": 8, "requests": 4,
+    common = {"device_profile": target, "draft_device_profile": streams_profile(draft, arguments.streams),
+              "jitter": "off", "num_speculative_tokens": 7, "branch_top_k": 8, "requests": 4,
               "output_tokens": arguments.output_tokens}
     plain = simulator.run(["off"], **common)["off"]["request_tokens_per_second"]
 
@@ -125,6 +141,7 @@ def table1(simulator, arguments):
         note = "" if abs(serial - vanilla) < 0.08 else " (as far as it goes)"
         print(f"| {model}, {task} | {vanilla:.2f} | {high:.2f}{note} | {serial:.2f} | {mirrored:.2f} "
               f"| {mirror:.2f} | {ordering} |", flush=True)
+    os.unlink(common["draft_device_profile"])
 
 
 def main():
@@ -135,7 +152,7 @@ def main():
         command.add_argument("--simulate", required=True, help="the program")
         command.add_argument("--output-tokens", type=int, default=500 if name == "table1" else 200)
         if name == "table1":
-            command.add_argument("--draft", help="another profile for the draft")
+            command.add_argument("--streams", type=int, default=1, help="tokens that the draft yields a pass")
             continue
         command.add_argument("--devices", default="paper,70b,14b")
         command.add_argument("--acceptances", default="0,0.3,0.6,0.8,0.95")
