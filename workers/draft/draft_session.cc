@@ -20,6 +20,10 @@ namespace {
 // Not used for so long, a sequence may be driven out by another that catches up.
 constexpr int64_t kIdleNs = 2'000'000'000;
 
+// Depths of rollouts after which a chunk of catching up comes first. In mirror rounds there is always a branch to go on
+// with: without its turn a prompt would never be caught up with.
+constexpr int kDepthsBetweenChunks = 4;
+
 }  // namespace
 
 class DraftSession::State {
@@ -92,6 +96,7 @@ class DraftSession::State {
   bool IsAckStale(const DraftSequence& sequence) const {
     return sequence.kv_length() >= sequence.reported_length + engine_->info().block_tokens;
   }
+  std::vector<BatchPart> NextParts();
   void RunPass(const std::vector<BatchPart>& parts);
   void Settle(const BatchPart& part);
 
@@ -101,6 +106,7 @@ class DraftSession::State {
   Proposer proposer_;
   DraftSequences sequences_;
   DraftBatch batch_;
+  int depths_in_a_row_ = 0;  // of rollouts, since the last chunk of catching up
 };
 
 // ---- commands -------------------------------------------------------------------------------------
@@ -248,12 +254,24 @@ void DraftSession::State::Work(const Emit& emit) {
     if (sequence.tree().HasNews()) SayNews(&sequence);
   }
   face_.SendReports(emit);
-  std::vector<BatchPart> parts = batch_.NextRollouts(face_.NowNs());
-  if (parts.empty()) parts = batch_.NextCatchUp(face_.NowNs() - kIdleNs);
+  std::vector<BatchPart> parts = NextParts();
   face_.SendReports(emit);  // evictions, before what they made room for
   if (!parts.empty()) RunPass(parts);
   ShowProgress();
   face_.SendReports(emit);
+}
+
+std::vector<BatchPart> DraftSession::State::NextParts() {
+  const int64_t idle_before_ns = face_.NowNs() - kIdleNs;
+  std::vector<BatchPart> parts;
+  if (depths_in_a_row_ >= kDepthsBetweenChunks) parts = batch_.NextCatchUp(idle_before_ns);
+  depths_in_a_row_ = parts.empty() ? depths_in_a_row_ + 1 : 0;
+  if (parts.empty()) parts = batch_.NextRollouts(face_.NowNs());
+  if (parts.empty()) {
+    depths_in_a_row_ = 0;
+    parts = batch_.NextCatchUp(idle_before_ns);
+  }
+  return parts;
 }
 
 void DraftSession::State::RunPass(const std::vector<BatchPart>& parts) {

@@ -74,8 +74,8 @@ class DraftSession {
   bool HasWork() const;
 
   // Emits the reports that wait, then does one unit: one depth of all rollouts that are ready to go (with
-  // the forwarding of their missing path tokens), or, where there is none, one catch-up chunk, shortest
-  // remaining first.
+  // the forwarding of their missing path tokens), or, where there is none and after every few depths, one
+  // catch-up chunk, shortest remaining first.
   void Work(const Emit& emit);
 
   // As VerifierSession::MeasureStepTimes.

@@ -175,6 +175,29 @@ TEST_F(DraftSessionTest, RollsOutDepthByDepth) {
 }
 
 // Whatever part of a rollout turns out right, the next one continues from the truth.
+// Mirror rounds always have a branch to go on with: a prompt must not wait for the end of that.
+TEST_F(DraftSessionTest, CatchingUpHasItsTurnAmongRollouts) {
+  Restart({}, {.catch_up_chunk_tokens = 8});
+  std::vector<TokenId> tokens(kPrompt.begin(), kPrompt.begin() + 12);
+  Start(1, tokens, kGreedy);
+  Drain();
+  tokens.push_back(7);
+  session_->Handle(Rollout(1, 1, tokens, 11, 16));
+  Start(2, kPrompt, kGreedy);
+  int depths = 0;
+  int depths_when_ready = -1;
+  for (const WorkerReport& report : Drain()) {
+    if (std::holds_alternative<RolloutProgress>(report)) ++depths;
+    const auto* state = std::get_if<SequenceState>(&report);
+    if (state != nullptr && state->sequence_id == 2 && state->state == DraftSequenceState::kReady) {
+      depths_when_ready = depths;
+    }
+  }
+  EXPECT_EQ(depths, 16);
+  EXPECT_GE(depths_when_ready, 4);  // rollouts come first
+  EXPECT_LT(depths_when_ready, 16);
+}
+
 TEST_F(DraftSessionTest, ReconcilesAnyOutcome) {
   std::vector<TokenId> base = kPrompt;
   base.push_back(30);
