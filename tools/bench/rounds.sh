@@ -21,7 +21,7 @@ rounds() { # NAME WHAT OPTIONS...: one line and the plots of NAME
 }
 
 demo() {
-  rounds demo "demo pair, one process" $pair --windows 2,4,8 --temperatures 0,1 --prompts-per-category 3
+  rounds demo "demo pair, one process" $pair --windows 2,4,8 --temperatures 0,1 --prompts-per-category 3 --repeats 15
 }
 
 # Twice the same, one after the other; the second is compared with the first.
