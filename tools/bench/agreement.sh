@@ -1,7 +1,7 @@
 #!/bin/sh
-# Measures the demo pair and the twins of docs/twins teacher-forced, and writes docs/agreement_figures.md, plots and a
-# line of docs/results/agreement.jsonl for each. From the root of the tree, after a release build. Takes some two
-# minutes; as root it runs at the highest priority.
+# Measures the demo pair and the small twins of docs/twins teacher-forced, and writes docs/agreement_figures.md, plots and
+# a line of docs/results/agreement.jsonl for each. From the root of the tree, after a release build. Takes seconds on an idle
+# machine; as root it runs at the highest priority.
 #
 #   tools/bench/agreement.sh
 set -eu
@@ -28,7 +28,7 @@ agreement() { # NAME WHAT OPTIONS...: a section with its tables and plots
   echo
   echo "Made by \`tools/bench/agreement.sh\`; what the words mean is told in [agreement.md](agreement.md)."
   agreement agreement-demo "demo pair" --model models/demo-target --draft-model models/demo-draft --max-tokens 96
-  for twin in docs/twins/*.json; do
+  for twin in docs/twins/small-*.json; do
     name=$(basename "$twin" .json)
     agreement "agreement-twin-$name" "twin $name" --load-format "twin:$twin"
   done

@@ -79,6 +79,8 @@ twins() {
       --load-format twin:$shape,draft-damping=$damping,exit-damping=$damping $story --prompts-per-category 1 \
       --windows 2,4 --repeats 5 --max-tokens 24
   done
+  rounds twin-0.5b-a80 "synthetic twin of 0.5b, agreement 0.80" --load-format twin:docs/twins/0.5b-a80.json $story \
+    --prompts-per-category 2 --windows 2,4,8 --repeats 5 --max-tokens 32
 }
 
 [ $# -gt 0 ] || set -- demo again paced batches scripted twins
