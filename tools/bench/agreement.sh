@@ -1,7 +1,7 @@
 #!/bin/sh
-# Measures the demo pair and the small twins of docs/twins teacher-forced, and writes docs/agreement_figures.md, plots and
-# a line of docs/results/agreement.jsonl for each. From the root of the tree, after a release build. Takes seconds on an idle
-# machine; as root it runs at the highest priority.
+# Measures the demo pair and the small twins of docs/twins teacher-forced, and writes docs/agreement_figures.md,
+# plots and a line of docs/results/agreement.jsonl for each. From the root of the tree, after a release build. Takes
+# seconds on an idle machine; as root it runs at the highest priority.
 #
 #   tools/bench/agreement.sh
 set -eu
