@@ -211,6 +211,8 @@ std::vector<Option> TextOptions() {
        Curve(&TextKind::exit_all)},
       {"--text-from", "FILE", "instead of the above but own ranks: results of `mirrorsd bench agreement`",
        Text(&Given::text_from)},
+      {"--text-from-journal", "FILE", "or acceptance and exit recall as in a recorded life (docs/journal.md)",
+       CommandText(&Command::text_from_journal)},
       {"--text-label", "TEXT", "which of its runs [demo pair]", Text(&Given::text_label)},
       {"--text-temperature", "T", "and at which temperature [0]", Text(&Given::text_temperature)},
   };
@@ -227,6 +229,8 @@ std::vector<Option> LoadOptions() {
               Number([](Given* g) { return &g->command.settings.workload.rate; }, 1e-6, 1e6))},
       {"--trace", "FILE", "or as a file says: JSON lines with at_s, prompt_tokens, output_tokens",
        ToKind(Workload::Kind::kTrace, Text(&Given::trace))},
+      {"--load-from-journal", "FILE", "or as requests came in a recorded life",
+       ToKind(Workload::Kind::kTrace, CommandText(&Command::load_from_journal))},
       {"--requests", "N", "in all; with a trace: as many as it has [32]",
        Whole([](Given* g) { return &g->command.settings.workload.requests; }, 1, kMaxRequests)},
       {"--prompt-tokens", "LENGTH", "N, LOW-HIGH or mean:N [128]",
@@ -242,6 +246,8 @@ std::vector<Option> OutputOptions() {
       {"Output", "", "", nullptr},
       {"--label", "TEXT", "what the run is called [from the settings]", CommandText(&Command::label)},
       {"--json", "FILE", "append one JSON line to it", CommandText(&Command::json)},
+      {"--journal", "FILE", "record each mode's life, for mirrorsd-replay; a file that exists is left alone",
+       CommandText(&Command::journal)},
       {"--svg", "DIR", "write plots there", CommandText(&Command::svg)},
   };
 }
@@ -311,7 +317,7 @@ absl::Status Complete(Given* given) {
     settings.kinds = *std::move(kinds);
     for (TextKind& kind : settings.kinds) kind.own_rank = given->kind.own_rank;
   }
-  if (settings.workload.kind == Workload::Kind::kTrace) {
+  if (!given->trace.empty()) {
     absl::StatusOr<std::vector<Arrival>> trace = LoadTrace(given->trace);
     if (!trace.ok()) return trace.status();
     settings.workload.trace = *std::move(trace);
@@ -359,10 +365,12 @@ absl::StatusOr<Command> ParseCommand(const std::vector<std::string>& arguments) 
     if (absl::Status status = option->set(option->name, text, &given); !status.ok()) return status;
   }
   const int num_loads = std::count_if(seen.begin(), seen.end(), [](const Option* option) {
-    return option == Find("--concurrency") || option == Find("--rate") || option == Find("--trace");
+    return option == Find("--concurrency") || option == Find("--rate") || option == Find("--trace") ||
+           option == Find("--load-from-journal");
   });
   if (num_loads > 1) {
-    return InvalidField("--concurrency, --rate, --trace", "exclude each other", "one of them");
+    return InvalidField("--concurrency, --rate, --trace, --load-from-journal", "exclude each other",
+                        "one of them");
   }
   if (absl::Status status = Complete(&given); !status.ok()) return status;
   return std::move(given.command);

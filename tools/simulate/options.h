@@ -18,6 +18,9 @@ struct Command {
   std::string json;   // file that the lines of results are appended to; empty: none
   std::string svg;    // folder of the plots; empty: none
   std::string label;
+  std::string journal;            // file that the simulated lives are recorded in; empty: none
+  std::string text_from_journal;  // recorded lives that the main reads, for it knows the format
+  std::string load_from_journal;
 };
 
 // `arguments` without the program's name.

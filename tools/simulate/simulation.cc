@@ -58,8 +58,9 @@ struct Client {
 
 class Cell {
  public:
-  explicit Cell(const Settings& settings)
+  Cell(const Settings& settings, Watcher* watcher)
       : settings_(settings),
+        watcher_(watcher),
         text_(settings.kinds, settings.seed),
         core_(ConfigOf(settings)) {}
 
@@ -84,6 +85,7 @@ class Cell {
   void TellDrafts(double span_ns, Figures* figures) const;
 
   const Settings& settings_;
+  Watcher* const watcher_;
   const TextModel text_;
   Core core_;
   EventQueue queue_;
@@ -112,6 +114,7 @@ class Cell {
 
 Figures Cell::Run() {
   const std::clock_t begun = std::clock();
+  if (watcher_ != nullptr) watcher_->OnConfig(ConfigOf(settings_));
   const auto make = [&](auto* fleet, WorkerSpec spec, int32_t count, WorkerRole role, ConnectionId first) {
     using T = typename std::decay_t<decltype(*fleet)>::value_type::element_type;
     const std::string name = spec.name;
@@ -211,7 +214,11 @@ void Cell::Submit(int32_t index) {
 
 void Cell::Step(const scheduler::Event& event) {
   ++figures_.core_steps;
-  core_.Step(TimeAt(queue_.now_ns()), event, &actions_);
+  const absl::Time now = TimeAt(queue_.now_ns());
+  const size_t num_before = actions_.size();
+  if (watcher_ != nullptr) watcher_->OnEvent(now, event);
+  core_.Step(now, event, &actions_);
+  if (watcher_ != nullptr) watcher_->OnActions(absl::MakeConstSpan(actions_).subspan(num_before));
 }
 
 // As the scheduler's actor does: once for all items of a message, and what goes to one worker is one message.
@@ -370,8 +377,8 @@ void Cell::CountLive(int64_t change) {
 
 }  // namespace
 
-Figures Simulate(const Settings& settings) {
-  Figures figures = Cell(settings).Run();
+Figures Simulate(const Settings& settings, Watcher* watcher) {
+  Figures figures = Cell(settings, watcher).Run();
   figures.law = CompareWithLaw(settings, figures);
   return figures;
 }

@@ -13,6 +13,7 @@
 #include "tools/simulate/fleet/worker.h"
 #include "tools/simulate/load/workload.h"
 #include "tools/simulate/model/text_model.h"
+#include "tools/simulate/watcher.h"
 
 namespace mirrorsd::simulate {
 
@@ -34,7 +35,7 @@ struct Settings {
   uint64_t seed = 1;
 };
 
-// Runs until every request has ended.
-Figures Simulate(const Settings& settings);
+// Runs until every request has ended. `watcher` may be null.
+Figures Simulate(const Settings& settings, Watcher* watcher = nullptr);
 
 }  // namespace mirrorsd::simulate

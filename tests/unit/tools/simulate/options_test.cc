@@ -66,6 +66,7 @@ TEST(Options, WrongOnesAreNamedWithWhatIsAllowed) {
       {{"--early-exit-layer", "40"}, "--early-exit-layer", "1 to 39"},
       {{"--requests", "1", "--requests", "2"}, "--requests", "once"},
       {{"--rate", "1", "--concurrency", "2"}, "exclude", "one of them"},
+      {{"--rate", "1", "--load-from-journal", "x"}, "exclude", "one of them"},
       {{"--device-profile", "no-such-device"}, "no-such-device", ""},
       {{"--trace", "no/such.jsonl"}, "no/such.jsonl", ""},
       {{"--text-from", "no/such.jsonl"}, "no/such.jsonl", ""},
