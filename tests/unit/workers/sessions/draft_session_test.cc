@@ -174,7 +174,6 @@ TEST_F(DraftSessionTest, RollsOutDepthByDepth) {
   EXPECT_TRUE(Only<RolloutProgress>(Drain()).empty());
 }
 
-// Whatever part of a rollout turns out right, the next one continues from the truth.
 // Mirror rounds always have a branch to go on with: a prompt must not wait for the end of that.
 TEST_F(DraftSessionTest, CatchingUpHasItsTurnAmongRollouts) {
   Restart({}, {.catch_up_chunk_tokens = 8});
@@ -198,6 +197,7 @@ TEST_F(DraftSessionTest, CatchingUpHasItsTurnAmongRollouts) {
   EXPECT_LT(depths_when_ready, 16);
 }
 
+// Whatever part of a rollout turns out right, the next one continues from the truth.
 TEST_F(DraftSessionTest, ReconcilesAnyOutcome) {
   std::vector<TokenId> base = kPrompt;
   base.push_back(30);
