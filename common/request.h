@@ -26,6 +26,7 @@ struct SubmitRequest {
   std::optional<absl::Duration> deadline;  // from admission; none: no deadline
   SpeculationMode speculation = SpeculationMode::kDefault;
   std::optional<int32_t> num_speculative_tokens;  // none: the scheduler's default
+  std::optional<int32_t> branch_top_k;            // likewise; 1 to kMaxBranchTopK
 };
 
 enum class FinishReason : uint8_t {

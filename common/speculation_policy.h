@@ -5,6 +5,8 @@
 // numbers, so it cannot touch KV, RPC or sampling. Plain data and a function pointer.
 
 #include <cstdint>
+#include <optional>
+#include <string_view>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -13,8 +15,16 @@
 
 namespace mirrorsd {
 
+// The modes that may be asked for, and those that have a name but are not in this version: what the command line, the
+// API and the benchmarks take. A mode is a word here and a row in the table of scheduler/policy; policies_test
+// holds the two together.
+inline constexpr std::string_view kOfferedSpeculationModes = "off|serial|two_cohorts|mirror";
+inline constexpr std::string_view kLaterSpeculationModes = "auto";
+
 // "off", "serial", ...: what the command line and the statistics call it. kDefault is "default".
 const char* SpeculationModeName(SpeculationMode mode);
+// The mode of that name, offered or not; none for kDefault's and unknown ones.
+std::optional<SpeculationMode> FindSpeculationMode(std::string_view name);
 
 // What a mirror sequence does when the outcome was no branch. Never a wait for all, except kHold.
 enum class MissFallback : uint8_t {
@@ -22,12 +32,15 @@ enum class MissFallback : uint8_t {
   kNgram,      // what followed the same last tokens earlier in the text; empty where they never came before
   kHold,       // a serial draft, for which the cohort waits as long as it does for serial windows
 };
+inline constexpr std::string_view kMissFallbackNames = "empty|ngram|hold";
 const char* MissFallbackName(MissFallback fallback);  // "empty", "ngram", "hold"
+std::optional<MissFallback> FindMissFallback(std::string_view name);
 
 // What a policy may know of one sequence when its next window is to be drafted.
 struct SequenceOutlook {
   int32_t remaining_tokens = 0;         // that the request may still yield, >= 1
   int32_t requested_window = 0;         // num_speculative_tokens of the request or the default
+  int32_t requested_top_k = 0;          // K of the request or the default
   int64_t drafted_tokens = 0;           // cumulative
   int64_t accepted_tokens = 0;
   bool draft_ready = false;
@@ -40,7 +53,6 @@ struct CohortOutlook {
   absl::Duration verify_per_row;  // and of each further row
   absl::Duration draft_base;      // measured time of one depth at the draft
   absl::Duration draft_per_row;
-  int32_t branch_top_k = 0;       // K as configured
   MissFallback miss_fallback = MissFallback::kEmpty;  // as configured
 };
 

@@ -29,6 +29,7 @@ void Machine::HandleSubmitted(const Submitted& event) {
   sequence->policy = FindPolicy(request.speculation);
   sequence->requested_window =
       request.num_speculative_tokens.value_or(config_.num_speculative_tokens);
+  sequence->requested_top_k = request.branch_top_k.value_or(config_.branch_top_k);
   sequence->speculation_on =
       sequence->policy->mode != SpeculationMode::kOff && sequence->requested_window > 0;
   sequence->tokens = request.token_ids;
@@ -111,6 +112,9 @@ absl::Status Machine::CheckTokens(const SubmitRequest& request) const {
   }
   if (request.num_speculative_tokens.value_or(0) < 0) {
     return InvalidField("num_speculative_tokens", "it is negative", "at least 0");
+  }
+  if (const int32_t top_k = request.branch_top_k.value_or(1); top_k < 1 || top_k > kMaxBranchTopK) {
+    return InvalidField("branch_top_k", absl::StrCat("it is ", top_k), absl::StrCat("1 to ", kMaxBranchTopK));
   }
   if (request.deadline.has_value() && *request.deadline <= absl::ZeroDuration()) {
     return InvalidField("deadline", "it has passed", "more than 0 s");

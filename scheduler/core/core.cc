@@ -160,12 +160,12 @@ void Machine::MarkDirty(Worker* verifier) {
   dirty_verifiers_.push_back(verifier);
 }
 
-void Machine::Observe(ObservationKind kind, absl::Duration value, int32_t count) {
+void Machine::Observe(ObservationKind kind, absl::Duration value, int32_t count, bool has_prompt) {
   if (observations_.size() >= kMaxObservations) {
     ++counters_.observations_dropped;
     return;
   }
-  observations_.push_back({kind, value, count});
+  observations_.push_back({kind, value, count, has_prompt});
 }
 
 std::vector<Observation> Machine::TakeObservations() { return std::exchange(observations_, {}); }

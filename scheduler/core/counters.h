@@ -118,6 +118,7 @@ struct Observation {
   ObservationKind kind = ObservationKind::kQueueTime;
   absl::Duration value;
   int32_t count = 1;  // times that the value is to be counted
+  bool has_prompt = false;  // kRound and its phases: of a round with prompt tokens
 };
 
 }  // namespace mirrorsd::scheduler

@@ -45,7 +45,7 @@ class Machine {
   void HandleDeadline(Wait wait, uint64_t id);
   void ForgiveOwnStall(absl::Time was_due);
   void Settle();
-  void Observe(ObservationKind kind, absl::Duration value, int32_t count = 1);
+  void Observe(ObservationKind kind, absl::Duration value, int32_t count = 1, bool has_prompt = false);
   template <typename T>
   void Act(T action) {
     actions_->emplace_back(std::in_place_type<T>, std::move(action));

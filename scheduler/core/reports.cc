@@ -198,12 +198,15 @@ void Machine::HandleVerifyRoundDone(Worker* worker, const VerifyRoundDone& repor
       worker->recent_round == absl::ZeroDuration() ? duration
                                                    : (3 * worker->recent_round + duration) / 4;
   ++counters_.rounds;
-  Observe(ObservationKind::kRound, duration);
-  Observe(ObservationKind::kRoundQueue, Nanoseconds(report.times.queue_ns));
-  Observe(ObservationKind::kRoundPrefix, Nanoseconds(report.times.prefix_ns));
-  Observe(ObservationKind::kRoundExitHead, Nanoseconds(report.times.exit_head_ns));
-  Observe(ObservationKind::kRoundSuffix, Nanoseconds(report.times.suffix_ns));
-  Observe(ObservationKind::kRoundSample, Nanoseconds(report.times.sample_ns));
+  const auto observe = [&](ObservationKind kind, absl::Duration value) {
+    Observe(kind, value, 1, /*has_prompt=*/round.items.back().is_prefill);  // these come last
+  };
+  observe(ObservationKind::kRound, duration);
+  observe(ObservationKind::kRoundQueue, Nanoseconds(report.times.queue_ns));
+  observe(ObservationKind::kRoundPrefix, Nanoseconds(report.times.prefix_ns));
+  observe(ObservationKind::kRoundExitHead, Nanoseconds(report.times.exit_head_ns));
+  observe(ObservationKind::kRoundSuffix, Nanoseconds(report.times.suffix_ns));
+  observe(ObservationKind::kRoundSample, Nanoseconds(report.times.sample_ns));
   deadlines_.Clear(Wait::kRound, worker->fence.incarnation);
   CountSilentTrees(*worker, *worker->round);
   const Cohort& cohort = worker->cohorts[worker->round->cohort_index];

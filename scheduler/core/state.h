@@ -54,6 +54,7 @@ struct Sequence {
   std::vector<TokenId> end_token_ids;
   const SpeculationPolicy* policy = nullptr;
   int32_t requested_window = 0;
+  int32_t requested_top_k = 0;
   bool speculation_on = false;
 
   std::vector<TokenId> tokens;  // prompt and committed output

@@ -76,14 +76,13 @@ void Machine::AskPolicy(const Worker& verifier, const SpeculationPolicy& policy)
   const StepTimes& verify = verifier.hello.step_times;
   cohort.verify_base = absl::Nanoseconds(verify.base_ns);
   cohort.verify_per_row = absl::Nanoseconds(verify.per_row_ns);
-  cohort.branch_top_k = config_.branch_top_k;
   cohort.miss_fallback = config_.miss_fallback;
   for (Sequence* sequence : candidates_) {
     if (sequence->policy != &policy) continue;
     const Worker* draft = sequence->draft.worker;
     asked_.push_back(sequence);
     outlooks_.push_back({sequence->remaining_tokens(), sequence->requested_window,
-                         sequence->stats.drafted_tokens, sequence->stats.accepted_tokens,
+                         sequence->requested_top_k, sequence->stats.drafted_tokens, sequence->stats.accepted_tokens,
                          draft != nullptr && sequence->draft.state == DraftSequenceState::kReady});
     if (draft == nullptr || cohort.draft_base != absl::ZeroDuration()) continue;
     cohort.draft_base = absl::Nanoseconds(draft->hello.step_times.base_ns);

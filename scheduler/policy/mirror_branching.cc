@@ -11,7 +11,7 @@ void DecideMirrorBranching(const CohortOutlook& cohort, absl::Span<const Sequenc
     // A window that is there already costs its rows, whether or not the draft is ready for more.
     decisions[i].window =
         std::clamp(sequence.requested_window, 0, std::max(0, sequence.remaining_tokens - 1));
-    decisions[i].branch_top_k = cohort.branch_top_k;
+    decisions[i].branch_top_k = sequence.requested_top_k;
     decisions[i].miss_fallback = cohort.miss_fallback;
   }
 }

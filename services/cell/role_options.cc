@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+#include "common/speculation_policy.h"
 #include "services/cell/exit_code.h"
 #include "services/cell/models/load_format.h"
 #include "services/runtime/clock.h"
@@ -41,11 +42,14 @@ scheduler::SchedulerServerOptions SchedulerOptions(const config::Options& option
                                                    bool has_draft) {
   scheduler::SchedulerServerOptions server;
   scheduler::CoreConfig& core = server.core;
-  const std::string mode = TextOr(options, "speculation", "");
-  const bool serial = mode.empty() ? has_draft : mode == "serial";
-  core.speculation = serial ? SpeculationMode::kSerial : SpeculationMode::kOff;
+  core.speculation = FindSpeculationMode(TextOr(options, "speculation", ""))
+                         .value_or(has_draft ? SpeculationMode::kSerial : SpeculationMode::kOff);
   core.num_speculative_tokens =
       IntegerOr(options, "num-speculative-tokens", core.num_speculative_tokens);
+  core.branch_top_k = IntegerOr(options, "branch-top-k", core.branch_top_k);
+  core.branch_budget = IntegerOr(options, "branch-budget", core.branch_budget);
+  core.miss_fallback =
+      FindMissFallback(TextOr(options, "miss-fallback", "")).value_or(core.miss_fallback);
   core.max_num_seqs = IntegerOr(options, "max-num-seqs", core.max_num_seqs);
   core.max_queued = IntegerOr(options, "max-num-queued", core.max_queued);
   core.max_prefill_rows_per_round =

@@ -2,6 +2,8 @@
 
 #include <string>
 
+#include "common/speculation_policy.h"
+
 namespace mirrorsd::cell {
 namespace {
 
@@ -25,7 +27,11 @@ constexpr struct {
 SchedulerReportMetrics::SchedulerReportMetrics(telemetry::MetricRegistry* registry)
     : metrics_(registry) {
   for (const auto& [kind, phase] : kPhases) {
-    round_phases_[static_cast<size_t>(kind)] = metrics_.round_seconds.With({{"phase", phase}});
+    for (const bool has_prompt : {false, true}) {
+      if (has_prompt && kind == ObservationKind::kDraftRollout) continue;
+      round_phases_[has_prompt][static_cast<size_t>(kind)] =
+          metrics_.round_seconds.With({{"phase", phase}, {"prompts", has_prompt ? "yes" : "no"}});
+    }
   }
   // A counter that is there from the start has a rate from the first increment on.
   ShowCounters({});
@@ -47,7 +53,7 @@ void SchedulerReportMetrics::ShowCounters(const scheduler::CoreCounters& counter
     metrics_.num_accepted_tokens_per_pos.With({{"position", std::to_string(i)}})
         .AdvanceTo(total(counters.accepted_per_position[i]));
   }
-  metrics_.fallback_rounds.With({{"kind", "empty"}}).AdvanceTo(total(counters.empty_windows));
+  ShowBranches(counters);
   metrics_.num_preemptions.AdvanceTo(total(counters.preemptions));
   metrics_.prefix_cache_queries.AdvanceTo(total(counters.prefix_cache_queries));
   metrics_.prefix_cache_hits.AdvanceTo(total(counters.prefix_cache_hits));
@@ -64,6 +70,30 @@ void SchedulerReportMetrics::ShowCounters(const scheduler::CoreCounters& counter
     metrics_.speculation_degraded_total.With({{"reason", reason}})
         .AdvanceTo(total(counters.degraded_total[i]));
   }
+}
+
+// The core counts hits by their depth; a histogram takes what has come since.
+void SchedulerReportMetrics::ShowBranches(const scheduler::CoreCounters& counters) {
+  const auto fallback = [&](MissFallback kind, int64_t rounds) {
+    metrics_.fallback_rounds.With({{"kind", MissFallbackName(kind)}}).AdvanceTo(static_cast<double>(rounds));
+  };
+  fallback(MissFallback::kEmpty, counters.empty_windows);
+  fallback(MissFallback::kNgram, counters.ngram_windows);
+  fallback(MissFallback::kHold, counters.held_windows);
+  for (int i = 0; i < scheduler::kNumBranchMissReasons; ++i) {
+    const char* reason = BranchMissReasonName(static_cast<scheduler::BranchMissReason>(i));
+    metrics_.branch_misses.With({{"reason", reason}})
+        .AdvanceTo(static_cast<double>(counters.branch_misses[i]));
+  }
+  const std::vector<int64_t>& hits = counters.branch_hits_per_depth;
+  int64_t all = 0;
+  if (hits_shown_.size() < hits.size()) hits_shown_.resize(hits.size());
+  for (size_t i = 0; i < hits.size(); ++i) {
+    all += hits[i];
+    metrics_.branch_hit_depth.Observe(static_cast<double>(i + 1), hits[i] - hits_shown_[i]);
+    hits_shown_[i] = hits[i];
+  }
+  metrics_.branch_hits.AdvanceTo(static_cast<double>(all));
 }
 
 void SchedulerReportMetrics::ShowGauges(const scheduler::CoreGauges& gauges) {
@@ -96,8 +126,10 @@ void SchedulerReportMetrics::Observe(const scheduler::Observation& observation) 
       metrics_.request_queue_time_seconds.Observe(seconds);
     } else if (observation.kind == ObservationKind::kVerifierWaitForDraft) {
       metrics_.verifier_wait_for_draft_seconds.Observe(seconds);
+    } else if (observation.kind == ObservationKind::kEarlyExitRelay) {
+      metrics_.early_exit_relay_seconds.Observe(seconds);
     } else {
-      round_phases_[static_cast<size_t>(observation.kind)].Observe(seconds);
+      round_phases_[observation.has_prompt][static_cast<size_t>(observation.kind)].Observe(seconds);
     }
   }
 }

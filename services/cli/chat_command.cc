@@ -18,7 +18,7 @@ constexpr char kProgram[] = "mirrorsd chat";
 class Conversation {
  public:
   Conversation(const config::Options& options, InferenceClient* client)
-      : system_(options.Text("system")), client_(client),
+      : system_(options.Text("system")), shows_statistics_(options.Flag("show-statistics")), client_(client),
         timeout_(options.Has("request-timeout-s") ? absl::Seconds(options.Number("request-timeout-s"))
                                                   : absl::InfiniteDuration()) {
     Reset();
@@ -47,6 +47,7 @@ class Conversation {
     std::fflush(stdout);
     if (final.ok()) {
       Add("assistant", answer);
+      if (shows_statistics_) std::fprintf(stderr, "%s\n", StatisticsLine(*final).c_str());
     } else {
       *request_.mutable_chat() = before;
     }
@@ -61,6 +62,7 @@ class Conversation {
   }
 
   const std::string system_;
+  const bool shows_statistics_;
   InferenceClient* const client_;
   const absl::Duration timeout_;
   v1::GenerateRequest request_;

@@ -3,7 +3,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/str_format.h"
 #include "services/cell/signals.h"
 #include "services/cli/answerer.h"
 #include "services/cli/commands.h"
@@ -25,21 +24,6 @@ absl::StatusOr<v1::GenerateRequest> BuildRequest(const config::Options& options)
 absl::Duration TimeoutOf(const config::Options& options) {
   return options.Has("request-timeout-s") ? absl::Seconds(options.Number("request-timeout-s"))
                                           : absl::InfiniteDuration();
-}
-
-// "48 tokens in 0.02 s, 2931 tokens/s, 11 rounds, acceptance length 4.27 (35 of 40 drafted tokens)".
-void ShowStatistics(const v1::GenerateFinal& final) {
-  const v1::SpeculationStatistics& speculation = final.speculation();
-  const double seconds = final.timing().total_seconds();
-  const int32_t tokens = final.usage().completion_tokens();
-  std::string line = absl::StrFormat("%d tokens in %.2f s, %.0f tokens/s, %d rounds", tokens, seconds,
-                                     seconds > 0 ? tokens / seconds : 0.0, speculation.rounds());
-  if (speculation.drafted_tokens() > 0) {
-    absl::StrAppendFormat(&line, ", acceptance length %.2f (%d of %d drafted tokens)",
-                          speculation.mean_acceptance_length(), speculation.accepted_tokens(),
-                          speculation.drafted_tokens());
-  }
-  std::fprintf(stderr, "%s\n", line.c_str());
 }
 
 // Generates, writing the text as it comes or the JSON at the end.
@@ -72,7 +56,9 @@ absl::Status Answer(const config::Options& options, const v1::GenerateRequest& r
     std::fputs(AnswerJson(request_id, token_ids, text, *final).c_str(), stdout);
   }
   if (std::fflush(stdout) != 0) return absl::InternalError("cannot write to standard output");
-  if (final.ok() && options.Flag("show-statistics")) ShowStatistics(*final);
+  if (final.ok() && options.Flag("show-statistics")) {
+    std::fprintf(stderr, "%s\n", StatisticsLine(*final).c_str());
+  }
   return final.status();
 }
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "common/error.h"
 #include "services/cell/exit_code.h"
@@ -201,6 +202,9 @@ absl::Status FillParameters(const config::Options& options, v1::GenerateRequest*
     request->mutable_speculation()->set_num_speculative_tokens(
         static_cast<int32_t>(options.Integer("num-speculative-tokens")));
   }
+  if (options.Has("branch-top-k")) {
+    request->mutable_speculation()->set_branch_top_k(static_cast<int32_t>(options.Integer("branch-top-k")));
+  }
   return absl::OkStatus();
 }
 
@@ -229,6 +233,26 @@ absl::Status FillInput(const config::Options& options, v1::GenerateRequest* requ
     return BadFile(path, "the file is too large", absl::StrCat(kMaxChatFileBytes, " bytes"));
   }
   return ParseChat(json, path, request->mutable_chat());
+}
+
+std::string StatisticsLine(const v1::GenerateFinal& final) {
+  const v1::SpeculationStatistics& speculation = final.speculation();
+  const double seconds = final.timing().total_seconds();
+  const int32_t tokens = final.usage().completion_tokens();
+  std::string line = absl::StrFormat("%d tokens in %.2f s, %.0f tokens/s, %d rounds", tokens, seconds,
+                                     seconds > 0 ? tokens / seconds : 0.0, speculation.rounds());
+  if (speculation.drafted_tokens() > 0) {
+    absl::StrAppendFormat(&line, ", acceptance length %.2f (%d of %d drafted tokens)",
+                          speculation.mean_acceptance_length(), speculation.accepted_tokens(),
+                          speculation.drafted_tokens());
+  }
+  if (speculation.branch_hits() + speculation.branch_misses() > 0) {
+    absl::StrAppendFormat(&line, ", %d branch hits %.1f deep, %d misses (empty %d, ngram %d, held %d)",
+                          speculation.branch_hits(), speculation.branch_hit_depth(),
+                          speculation.branch_misses(), speculation.fallbacks().empty(),
+                          speculation.fallbacks().ngram(), speculation.fallbacks().held());
+  }
+  return line;
 }
 
 std::string AnswerJson(const std::string& request_id, const std::vector<TokenId>& token_ids,

@@ -28,6 +28,10 @@ absl::StatusOr<std::vector<TokenId>> ParseTokenIds(std::string_view text,
 // A chat file: a JSON list of messages, or an object with `messages` and perhaps `tools`.
 absl::Status ParseChat(const std::string& json, const std::string& path, v1::Chat* chat);
 
+// One line for people: "48 tokens in 0.02 s, 2931 tokens/s, 11 rounds, acceptance length 4.27 (35 of 40 drafted
+// tokens), 9 branch hits 3.8 deep, 2 misses (empty 2, ngram 0, held 0)"; what does not apply is left out.
+std::string StatisticsLine(const v1::GenerateFinal& final);
+
 // The whole answer of `--output json`, pretty-printed with a newline at the end.
 std::string AnswerJson(const std::string& request_id, const std::vector<TokenId>& token_ids,
                        const std::string& text,

@@ -1,3 +1,5 @@
+#include "common/ids.h"
+#include "common/speculation_policy.h"
 #include "services/config/options.h"
 
 namespace mirrorsd::config {
@@ -134,21 +136,42 @@ constexpr OptionSpec kTable[] = {
      .programs = kAsking | kBenches | kBenchAgreement | kMakeTwin,
      .help = "key of the noise, 0 to 2^64-1 (unset: drawn, and told in the answer; bench: 1)"},
 
-    {.name = "speculation", .group = kSpeculation, .metavar = "MODE",
+    {.name = "speculation", .group = kSpeculation, .metavar = kOfferedSpeculationModes,
      .programs = (kInProcess & ~kBenches) | kScheduler,
-     .help = "off or serial (unset: serial where there is a draft model); a request may "
-             "override it",
-     .choices = "off|serial", .later_choices = "two_cohorts|mirror|auto"},
+     .help = "how rounds are run (unset: serial where there is a draft model); a request may override it",
+     .choices = kOfferedSpeculationModes, .later_choices = kLaterSpeculationModes},
     {.name = "num-speculative-tokens", .group = kSpeculation, .metavar = "N", .type = kInteger,
      .programs = (kInProcess & ~kBenches) | kScheduler | kBenchAgreement,
      .help = "draft tokens that a round verifies, 0 to 64 (unset: 4); a request may override it",
      .min = 0, .max = 64},
+    {.name = "branch-top-k", .group = kSpeculation, .metavar = "K", .type = kInteger,
+     .programs = (kInProcess & ~kBenches) | kScheduler,
+     .help = "mirror: candidates that the early exit reports of each row, 1 to 32 (unset: 4); a request may "
+             "override it",
+     .min = 1, .max = kMaxBranchTopK},
+    {.name = "branch-budget", .group = kSpeculation, .metavar = "N", .type = kInteger,
+     .programs = (kInProcess & ~kBenchRecord) | kScheduler, .default_value = "64",
+     .help = "mirror: branches that drafts roll out for the sequences of one round together", .min = 1,
+     .max = 4096},
+    {.name = "miss-fallback", .group = kSpeculation, .metavar = kMissFallbackNames,
+     .programs = (kInProcess & ~kBenchRecord) | kScheduler, .default_value = "empty",
+     .help = "mirror: what a round begins with after an outcome that was no branch: empty, no window; ngram, what "
+             "followed the same last tokens earlier in the text; hold, a fresh draft that the round waits for",
+     .choices = kMissFallbackNames},
+    {.name = "early-exit-layer", .group = kSpeculation, .metavar = "L", .type = kInteger,
+     .programs = kInProcess | kVerifierWorker | kLogits | kBenchAgreement | kMakeTwin,
+     .help = "layers of the target before its early exit, 1 to all but one (logits, bench agreement and make-twin: to "
+             "all; unset: what its config.json names, or half; make-twin: half)",
+     .min = 1, .max = 1e6},
 
     {.name = "modes", .group = kBench, .metavar = "MODE,...", .programs = kBenchRounds,
      .default_value = "off,serial",
-     .help = "off (plain decoding, always among them) and serial, side by side"},
+     .help = "modes of --speculation, side by side; off, plain decoding, is always among them"},
     {.name = "windows", .group = kBench, .metavar = "N,...", .programs = kBenchRounds,
      .default_value = "4", .help = "draft tokens that a round verifies, 1 to 64 each"},
+    {.name = "branch-top-ks", .group = kBench, .metavar = "K,...", .programs = kBenchRounds,
+     .default_value = "4",
+     .help = "mirror: candidates that the early exit reports of each row, 1 to 32 each"},
     {.name = "batches", .group = kBench, .metavar = "N,...", .programs = kBenchRounds,
      .default_value = "1", .help = "prompts of one category asked at once, 1 to 1024 each"},
     {.name = "temperatures", .group = kBench, .metavar = "X,...", .programs = kBenches | kBenchAgreement,
@@ -191,16 +214,15 @@ constexpr OptionSpec kTable[] = {
     {.name = "output", .group = kOutput, .metavar = "FORM", .programs = kGenerate,
      .default_value = "text",
      .help = "text, as it comes, or json, at the end", .choices = "text|json"},
-    {.name = "show-statistics", .group = kOutput, .type = kFlag, .programs = kGenerate,
-     .help = "at the end, one line on standard error: tokens a second, rounds, acceptance length"},
-    {.name = "early-exit-layer", .group = kSpeculation, .metavar = "L", .type = kInteger,
-     .programs = kInProcess | kVerifierWorker | kLogits | kBenchAgreement | kMakeTwin,
-     .help = "layers of the target before its early exit, 1 to all but one (logits, bench agreement and make-twin: to "
-             "all; unset: what its config.json names, or half; make-twin: half)",
-     .min = 1, .max = 1e6},
-    {.name = "out", .group = kOutput, .metavar = "FILE", .programs = kLogits | kMakeTwin,
+    {.name = "show-statistics", .group = kOutput, .type = kFlag, .programs = kAsking,
+     .help = "behind each answer, one line on standard error: tokens a second, rounds, acceptance length, branch hits"},
+    {.name = "rounds", .group = kOutput, .metavar = "FROM:TO", .programs = kTrace,
+     .help = "only rounds of these numbers, both included (unset: all, up to 20000)"},
+    {.name = "request", .group = kOutput, .metavar = "ID", .programs = kTrace,
+     .help = "only rounds with this request, by its id"},
+    {.name = "out", .group = kOutput, .metavar = "FILE", .programs = kLogits | kMakeTwin | kTrace,
      .help = "logits: safetensors file to write: logits and exit_logits, f32 [tokens, vocabulary]; make-twin: "
-             "folder to write the target into"},
+             "folder to write the target into; trace: Chrome trace JSON to write"},
 
     {.name = "host", .group = kListening, .metavar = "HOST", .programs = kServe | kGateway,
      .default_value = "127.0.0.1",
@@ -311,9 +333,9 @@ constexpr OptionSpec kTable[] = {
     {.name = "allow-other-numerics", .group = kLife, .type = kFlag,
      .programs = kServe | kScheduler,
      .help = "resume on a verifier whose results may differ in bits"},
-    {.name = "journal", .group = kLife, .metavar = "FILE", .programs = kServe | kScheduler,
-     .help = "record the scheduler's life, prompts included, for mirrorsd-replay; where FILE exists, to "
-             "FILE.1 and so on"},
+    {.name = "journal", .group = kLife, .metavar = "FILE", .programs = kServe | kScheduler | kTrace,
+     .help = "record the scheduler's life, prompts included, for mirrorsd-replay and mirrorsd trace; where FILE "
+             "exists, to FILE.1 and so on. trace: the recorded life"},
     {.name = "journal-limit-mb", .group = kLife, .metavar = "N", .type = kInteger,
      .programs = kServe | kScheduler, .default_value = "1024",
      .help = "size at which the journal ends, while the scheduler goes on", .min = 1, .max = 1e9},

@@ -143,6 +143,7 @@ absl::StatusOr<RequestPlan> PlanRequest(const wire::GenerateCommand& command,
   }
   plan.submit.speculation = command.speculation;
   plan.submit.num_speculative_tokens = command.num_speculative_tokens;
+  plan.submit.branch_top_k = command.branch_top_k;
   plan.speculation = command.speculation == SpeculationMode::kDefault ? cell.default_speculation
                                                                       : command.speculation;
   plan.stop = command.stop;

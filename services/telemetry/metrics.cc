@@ -50,6 +50,10 @@ void Histogram::Observe(double value) const {
   if (histogram_ != nullptr) histogram_->Observe(value);
 }
 
+void Histogram::Observe(double value, int64_t times) const {
+  for (int64_t i = 0; i < times; ++i) Observe(value);
+}
+
 Counter CounterFamily::With(const Labels& labels) const {
   return Counter(family_ != nullptr ? &family_->Add(Join(fixed_, labels)) : nullptr);
 }
@@ -71,6 +75,14 @@ std::vector<double> RequestSecondsBuckets() {
   return {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1,
           2.5,   5,      10,    30,   60,    120,  300, 600};
 }
+
+std::vector<double> RelaySecondsBuckets() {
+  return {0.00001, 0.00002, 0.00003, 0.00005, 0.000075, 0.0001, 0.00015, 0.0002, 0.00025, 0.0003, 0.0004,
+          0.0005,  0.00075, 0.001,   0.0015,  0.002,    0.003,  0.005,   0.01,   0.02,    0.05,   0.1,
+          0.5};
+}
+
+std::vector<double> BranchDepthBuckets() { return {1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64}; }
 
 struct MetricRegistry::State {
   prometheus::Registry registry;

@@ -4,6 +4,7 @@
 // they move stands in scheduler_metrics.h and gateway_metrics.h, not here.
 // Thread-safe. Handles are plain pointers and stay valid as long as their MetricRegistry.
 
+#include <cstdint>
 #include <initializer_list>
 #include <memory>
 #include <string>
@@ -52,6 +53,8 @@ class Histogram {
   Histogram() = default;
   explicit Histogram(prometheus::Histogram* histogram) : histogram_(histogram) {}
   void Observe(double value) const;
+  // The same value so many times.
+  void Observe(double value, int64_t times) const;
 
  private:
   prometheus::Histogram* histogram_ = nullptr;
@@ -100,6 +103,10 @@ class HistogramFamily {
 // Upper bounds, in seconds: from a round of a small model to a long request.
 std::vector<double> RoundSecondsBuckets();
 std::vector<double> RequestSecondsBuckets();
+// Of a message that should take less than 250 us; narrow enough to read a quantile from.
+std::vector<double> RelaySecondsBuckets();
+// Tokens of a branch, 1 to the longest window.
+std::vector<double> BranchDepthBuckets();
 
 class MetricRegistry {
  public:

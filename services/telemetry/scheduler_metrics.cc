@@ -18,8 +18,23 @@ SchedulerMetrics::SchedulerMetrics(MetricRegistry* registry) {
   num_accepted_tokens_per_pos =
       registry->Counters("spec_decode_num_accepted_tokens_per_pos_total",
                          "Accepted draft tokens by their position in the window.", role);
-  fallback_rounds = registry->Counters("fallback_rounds_total",
-                                       "Rounds of a sequence that ran without its draft.", role);
+  branch_hits = counter("branch_hits_total",
+                        "Rounds of a sequence that began with the tokens of a predicted outcome.");
+  branch_hit_depth = registry
+                         ->Histograms("branch_hit_depth", "Tokens that were ready at a branch hit.",
+                                      BranchDepthBuckets(), role)
+                         .With({});
+  branch_misses = registry->Counters(
+      "branch_misses_total", "Rounds of a sequence for which no branch had tokens, by reason.", role);
+  fallback_rounds = registry->Counters(
+      "fallback_rounds_total", "Rounds of a sequence without a draft's window in time, by what they began with.",
+      role);
+  early_exit_relay_seconds =
+      registry
+          ->Histograms("early_exit_relay_seconds",
+                       "Time from an early-exit report to its first rollout, where both are on one host.",
+                       RelaySecondsBuckets(), role)
+          .With({});
   verifier_wait_for_draft_seconds =
       registry
           ->Histograms("verifier_wait_for_draft_seconds",

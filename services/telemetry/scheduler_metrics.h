@@ -15,9 +15,14 @@ struct SchedulerMetrics {
   Counter num_draft_tokens;
   Counter num_accepted_tokens;
   CounterFamily num_accepted_tokens_per_pos;  // position
-  CounterFamily fallback_rounds;              // kind: "empty"
+  Counter branch_hits;          // rounds that began with the tokens of a predicted outcome
+  Histogram branch_hit_depth;   // how many tokens these were
+  CounterFamily branch_misses;  // reason: not_predicted, not_drafted, not_ready
+  CounterFamily fallback_rounds;              // kind: empty, ngram, hold
+  Histogram early_exit_relay_seconds;         // exit report sent to its first rollout begun, on one host
   Histogram verifier_wait_for_draft_seconds;
-  HistogramFamily round_seconds;              // phase: queue, prefix, exit_head, suffix, sample, total
+  // phase: queue, prefix, exit_head, suffix, sample, total, rollout; prompts: whether the round had prompt tokens
+  HistogramFamily round_seconds;
   Histogram request_queue_time_seconds;
   Gauge num_requests_running;
   Gauge num_requests_waiting;

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "common/error.h"
 #include "common/speculation_policy.h"
 #include "services/wire/field_check.h"
@@ -114,16 +116,17 @@ void ParseStops(const v1::GenerateRequest& message, const Field& root, Checks* c
 
 absl::StatusOr<SpeculationMode> ParseSpeculationMode(const std::string& text,
                                                      const std::string& field) {
-  constexpr char kLimit[] = "off or serial";
-  if (text == "off") return SpeculationMode::kOff;
-  if (text == "serial") return SpeculationMode::kSerial;
-  for (const SpeculationMode later :
-       {SpeculationMode::kTwoCohorts, SpeculationMode::kMirror, SpeculationMode::kAuto}) {
-    if (text == SpeculationModeName(later)) {
-      return InvalidField(field, absl::StrCat("'", text, "' is not in this version yet"), kLimit);
-    }
+  const absl::string_view list(kOfferedSpeculationModes.data(), kOfferedSpeculationModes.size());
+  const std::vector<absl::string_view> offered = absl::StrSplit(list, '|');
+  const std::string limit = absl::StrJoin(offered, " or ");
+  const std::optional<SpeculationMode> mode = FindSpeculationMode(text);
+  if (!mode.has_value()) {
+    return InvalidField(field, absl::StrCat("'", WireText(text, 64), "' is unknown"), limit);
   }
-  return InvalidField(field, absl::StrCat("'", WireText(text, 64), "' is unknown"), kLimit);
+  if (std::find(offered.begin(), offered.end(), text) == offered.end()) {
+    return InvalidField(field, absl::StrCat("'", text, "' is not in this version yet"), limit);
+  }
+  return *mode;
 }
 
 const char* FinishReasonName(FinishReason reason) {
@@ -149,6 +152,10 @@ absl::StatusOr<GenerateCommand> Parse(const v1::GenerateRequest& message) {
     checks.InRange(Field(root, "speculation.num_speculative_tokens"),
                    speculation.num_speculative_tokens(), 0, kMaxWindowTokens);
     command.num_speculative_tokens = speculation.num_speculative_tokens();
+  }
+  if (speculation.has_branch_top_k()) {
+    checks.InRange(Field(root, "speculation.branch_top_k"), speculation.branch_top_k(), 1, kMaxBranchTopK);
+    command.branch_top_k = speculation.branch_top_k();
   }
   if (!checks.ok()) return checks.status();
   if (speculation.has_mode()) {

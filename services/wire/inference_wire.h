@@ -61,6 +61,7 @@ struct GenerateCommand {
   std::vector<std::string> stop;
   SpeculationMode speculation = SpeculationMode::kDefault;
   std::optional<int32_t> num_speculative_tokens;
+  std::optional<int32_t> branch_top_k;
   bool skip_special_tokens = true;
 };
 

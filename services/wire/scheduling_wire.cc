@@ -131,6 +131,9 @@ absl::StatusOr<SubmitRequest> Parse(const pb::SubmitRequest& message) {
     checks.InRange(Field(root, "num_speculative_tokens"), message.num_speculative_tokens(), 0,
                    kMaxWindowTokens);
   }
+  if (message.has_branch_top_k()) {
+    checks.InRange(Field(root, "branch_top_k"), message.branch_top_k(), 1, kMaxBranchTopK);
+  }
   checks.Require(message.has_sampling(), Field(root, "sampling"), "is missing");
   SubmitRequest request;
   Parse(message.sampling(), Field(root, "sampling"), &checks, &request.sampling);
@@ -146,6 +149,7 @@ absl::StatusOr<SubmitRequest> Parse(const pb::SubmitRequest& message) {
   if (message.has_num_speculative_tokens()) {
     request.num_speculative_tokens = message.num_speculative_tokens();
   }
+  if (message.has_branch_top_k()) request.branch_top_k = message.branch_top_k();
   return request;
 }
 
@@ -224,6 +228,7 @@ void Write(const SubmitRequest& request, pb::SubmitRequest* message) {
   if (request.num_speculative_tokens.has_value()) {
     message->set_num_speculative_tokens(*request.num_speculative_tokens);
   }
+  if (request.branch_top_k.has_value()) message->set_branch_top_k(*request.branch_top_k);
   message->set_schema_revision(kSchemaRevision);
 }
 

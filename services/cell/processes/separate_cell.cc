@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/speculation_policy.h"
 #include "services/cell/models/load_format.h"
 #include "services/cell/processes/reserved_places.h"
 #include "services/cell/role_options.h"
@@ -50,8 +51,7 @@ std::vector<ChildSpec> Children(const config::Options& options, const Wiring& wi
   const bool has_draft = HasDraft(options);
   const std::string scheduler = wiring.sockets->Socket("scheduler");
   const auto http = [&](const std::string& name) { return wiring.sockets->Socket(name + "-http"); };
-  const auto core = SchedulerOptions(options, has_draft).core;
-  const std::string mode = core.speculation == SpeculationMode::kSerial ? "serial" : "off";
+  const std::string mode = SpeculationModeName(SchedulerOptions(options, has_draft).core.speculation);
   std::vector<std::pair<std::string, std::string>> gateway = {
       {"host", wiring.host},
       {"grpc-port", absl::StrCat(wiring.grpc_port)},

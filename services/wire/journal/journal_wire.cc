@@ -252,6 +252,19 @@ bool NoteCommand(const SendToWorker& send, pb::JournalNote* note) {
     }
     return true;
   }
+  if (const auto* start = std::get_if<StartRollout>(&send.command)) {
+    pb::JournalRollout* rollout = note->mutable_rollout();
+    rollout->set_connection(send.connection);
+    rollout->set_sequence_id(start->sequence_id);
+    rollout->set_round_id(start->round_id);
+    rollout->set_depth(start->depth);
+    rollout->set_is_from_exit(start->exit_sent_at_ns > 0);
+    for (const RolloutRoot& root : start->roots) {
+      rollout->add_num_accepted(root.num_accepted);
+      rollout->add_root(root.token.has_value() ? *root.token : -1 - root.own_rank);
+    }
+    return true;
+  }
   if (const auto* end = std::get_if<EndSequence>(&send.command)) {
     note->mutable_ended_at()->set_connection(send.connection);
     note->mutable_ended_at()->set_sequence_id(end->sequence_id);

@@ -3,6 +3,7 @@
 #include <set>
 #include <vector>
 
+#include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
 
 namespace mirrorsd::scheduler {
@@ -36,6 +37,30 @@ TEST(Policies, EveryModeHasOneRow) {
     EXPECT_NE(policy.mode, SpeculationMode::kDefault);
   }
   EXPECT_TRUE(modes.count(SpeculationMode::kOff) == 1 && modes.count(SpeculationMode::kSerial) == 1);
+}
+
+TEST(Policies, WhatMayBeAskedForIsTheTable) {
+  std::set<std::string> rows;
+  for (const SpeculationPolicy& policy : Policies()) rows.insert(SpeculationModeName(policy.mode));
+  const std::string offered(kOfferedSpeculationModes);
+  EXPECT_EQ(std::set<std::string>(absl::StrSplit(offered, '|')), rows);
+  const std::string later(kLaterSpeculationModes);
+  for (const absl::string_view mode : absl::StrSplit(later, '|')) {
+    EXPECT_EQ(rows.count(std::string(mode)), 0u) << mode;
+    EXPECT_TRUE(FindSpeculationMode(std::string(mode)).has_value()) << mode;
+  }
+  EXPECT_EQ(FindSpeculationMode("default"), std::nullopt);
+  EXPECT_EQ(FindSpeculationMode(""), std::nullopt);
+}
+
+TEST(MissFallbacks, NamesAndBack) {
+  const std::string names(kMissFallbackNames);
+  for (const absl::string_view name : absl::StrSplit(names, '|')) {
+    const auto fallback = FindMissFallback(std::string(name));
+    ASSERT_TRUE(fallback.has_value()) << name;
+    EXPECT_EQ(MissFallbackName(*fallback), name);
+  }
+  EXPECT_EQ(FindMissFallback("wait"), std::nullopt);
 }
 
 TEST(NoSpeculation, EveryWindowIsEmpty) {

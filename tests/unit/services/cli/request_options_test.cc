@@ -51,6 +51,41 @@ TEST(RequestOptionsTest, AnswerJsonWritesFloatsAsPeopleDo) {
   EXPECT_EQ(json["token_ids"], (std::vector<int>{1, 2}));
 }
 
+TEST(RequestOptionsTest, StatisticsTellBranchesWhereThereWereAny) {
+  v1::GenerateFinal final;
+  final.mutable_usage()->set_completion_tokens(48);
+  final.mutable_timing()->set_total_seconds(0.5);
+  v1::SpeculationStatistics* speculation = final.mutable_speculation();
+  speculation->set_rounds(11);
+  EXPECT_EQ(StatisticsLine(final), "48 tokens in 0.50 s, 96 tokens/s, 11 rounds");
+  speculation->set_drafted_tokens(40);
+  speculation->set_accepted_tokens(35);
+  speculation->set_mean_acceptance_length(4.18);
+  EXPECT_EQ(StatisticsLine(final),
+            "48 tokens in 0.50 s, 96 tokens/s, 11 rounds, acceptance length 4.18 (35 of 40 drafted tokens)");
+  speculation->set_branch_hits(9);
+  speculation->set_branch_hit_depth(3.75);
+  speculation->set_branch_misses(2);
+  speculation->mutable_fallbacks()->set_ngram(1);
+  speculation->mutable_fallbacks()->set_empty(1);
+  EXPECT_EQ(StatisticsLine(final),
+            "48 tokens in 0.50 s, 96 tokens/s, 11 rounds, acceptance length 4.18 (35 of 40 drafted tokens), "
+            "9 branch hits 3.8 deep, 2 misses (empty 1, ngram 1, held 0)");
+}
+
+TEST(RequestOptionsTest, AnswerJsonTellsBranchesAndFallbacks) {
+  v1::GenerateFinal final;
+  final.mutable_speculation()->set_branch_hits(9);
+  final.mutable_speculation()->set_branch_misses(2);
+  final.mutable_speculation()->set_branch_hit_depth(3.75);
+  final.mutable_speculation()->mutable_fallbacks()->set_held(2);
+  const nlohmann::json json = nlohmann::json::parse(AnswerJson("r", {1}, "", final))["speculation"];
+  EXPECT_EQ(json["branch_hits"], 9);
+  EXPECT_EQ(json["branch_misses"], 2);
+  EXPECT_EQ(json["branch_hit_depth"], 3.75);
+  EXPECT_EQ(json["fallbacks"], (nlohmann::json{{"empty", 0}, {"ngram", 0}, {"held", 2}}));
+}
+
 TEST(ExitCodeTest, EveryStatusHasItsCode) {
   using cell::ExitCodeFor;
   EXPECT_EQ(ExitCodeFor(absl::OkStatus()), 0);

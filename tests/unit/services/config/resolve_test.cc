@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_split.h"
 #include "common/error.h"
+#include "common/speculation_policy.h"
 #include "services/config/options.h"
 
 namespace mirrorsd::config {
@@ -89,10 +91,23 @@ TEST(ResolveTest, BadValuesNameWhereTheyCameFrom) {
 }
 
 TEST(ResolveTest, LaterSpeculationModesSaySo) {
-  for (const std::string mode : {"two_cohorts", "mirror", "auto"}) {
-    EXPECT_TRUE(Contains(ErrorOf(kServe, {"--speculation", mode}), "not in this version yet"));
+  const std::string later(kLaterSpeculationModes);
+  for (const absl::string_view mode : absl::StrSplit(later, '|')) {
+    EXPECT_TRUE(Contains(ErrorOf(kServe, {"--speculation", std::string(mode)}), "not in this version yet")) << mode;
+  }
+  const std::string offered(kOfferedSpeculationModes);
+  for (const absl::string_view mode : absl::StrSplit(offered, '|')) {
+    EXPECT_EQ(ErrorOf(kServe, {"--speculation", std::string(mode)}), "OK") << mode;
   }
   EXPECT_TRUE(Contains(ErrorOf(kServe, {"--speculation", "other"}), "off or serial"));
+}
+
+TEST(ResolveTest, BranchesHaveTheirLimits) {
+  EXPECT_EQ(ErrorOf(kScheduler, {"--branch-top-k", "32", "--branch-budget", "1", "--miss-fallback", "hold"}), "OK");
+  EXPECT_TRUE(Contains(ErrorOf(kServe, {"--branch-top-k", "0"}), "1 to 32"));
+  EXPECT_TRUE(Contains(ErrorOf(kGenerate, {"--branch-top-k", "33"}), "1 to 32"));
+  EXPECT_TRUE(Contains(ErrorOf(kServe, {"--branch-budget", "0"}), "1 to 4096"));
+  EXPECT_TRUE(Contains(ErrorOf(kBenchRounds, {"--miss-fallback", "wait"}), "empty or ngram or hold"));
 }
 
 TEST(ResolveTest, UnknownYamlKeyNamesFileLineAndClosest) {

@@ -7,7 +7,9 @@
 #include <limits>
 #include <string>
 
+#include "absl/strings/str_split.h"
 #include "common/error.h"
+#include "common/speculation_policy.h"
 
 namespace mirrorsd::wire {
 namespace {
@@ -113,16 +115,28 @@ TEST(InferenceWireTest, EverythingElseThatIsWrongIsNamed) {
        }},
       {"speculation.num_speculative_tokens",
        [](Request r) { r->mutable_speculation()->set_num_speculative_tokens(65); }},
+      {"speculation.branch_top_k", [](Request r) { r->mutable_speculation()->set_branch_top_k(0); }},
+      {"speculation.branch_top_k", [](Request r) { r->mutable_speculation()->set_branch_top_k(33); }},
       {"speculation.mode", [](Request r) { r->mutable_speculation()->set_mode("fast"); }},
-      {"speculation.mode", [](Request r) { r->mutable_speculation()->set_mode("mirror"); }},
+      {"speculation.mode", [](Request r) { r->mutable_speculation()->set_mode("default"); }},
   };
   for (const auto& each : cases) EXPECT_EQ(FieldOf(each.spoil), each.field);
 }
 
 TEST(InferenceWireTest, ModesOfALaterVersionSaySo) {
-  for (const std::string mode : {"two_cohorts", "mirror", "auto"}) {
-    const auto parsed = ParseSpeculationMode(mode, "speculation.mode");
-    EXPECT_NE(parsed.status().message().find("not in this version yet"), absl::string_view::npos);
+  const std::string later(kLaterSpeculationModes);
+  for (const absl::string_view mode : absl::StrSplit(later, '|')) {
+    const auto parsed = ParseSpeculationMode(std::string(mode), "speculation.mode");
+    EXPECT_NE(parsed.status().message().find("not in this version yet"), absl::string_view::npos) << mode;
+  }
+}
+
+TEST(InferenceWireTest, EveryOfferedModeIsTaken) {
+  const std::string offered(kOfferedSpeculationModes);
+  for (const absl::string_view mode : absl::StrSplit(offered, '|')) {
+    const auto parsed = ParseSpeculationMode(std::string(mode), "speculation.mode");
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(SpeculationModeName(*parsed), mode);
   }
 }
 
@@ -205,6 +219,27 @@ TEST(InferenceWireTest, AcceptanceLengthIsOnePlusAcceptedOverRounds) {
   EXPECT_EQ(message.mode(), "serial");
   Write(SpeculationStats{}, SpeculationMode::kOff, &message);
   EXPECT_EQ(message.mean_acceptance_length(), 1.0);
+}
+
+TEST(InferenceWireTest, BranchesAreToldWithTheirMeanDepth) {
+  v1::SpeculationStatistics message;
+  Write(SpeculationStats{.rounds = 9,
+                         .empty_window_rounds = 2,
+                         .branch_hits = 4,
+                         .branch_hit_depth_sum = 10,
+                         .branch_misses = 5,
+                         .ngram_window_rounds = 1,
+                         .held_rounds = 3},
+        SpeculationMode::kMirror, &message);
+  EXPECT_EQ(message.mode(), "mirror");
+  EXPECT_EQ(message.branch_hits(), 4);
+  EXPECT_EQ(message.branch_misses(), 5);
+  EXPECT_EQ(message.branch_hit_depth(), 2.5);
+  EXPECT_EQ(message.fallbacks().empty(), 2);
+  EXPECT_EQ(message.fallbacks().ngram(), 1);
+  EXPECT_EQ(message.fallbacks().held(), 3);
+  Write(SpeculationStats{}, SpeculationMode::kMirror, &message);
+  EXPECT_EQ(message.branch_hit_depth(), 0);
 }
 
 }  // namespace

@@ -104,6 +104,9 @@ std::string WholeExposition() {
   scheduler.requests_rejected.With({{"reason", "queue_full"}}).Increment();
   scheduler.num_accepted_tokens_per_pos.With({{"position", "0"}}).Increment();
   scheduler.fallback_rounds.With({{"kind", "empty"}}).Increment();
+  scheduler.branch_misses.With({{"reason", "not_predicted"}}).Increment();
+  scheduler.branch_hit_depth.Observe(3);
+  scheduler.early_exit_relay_seconds.Observe(0.0002);
   scheduler.round_seconds.With({{"phase", "prefix"}}).Observe(0.01);
   scheduler.workers_attached.With({{"role", "draft"}, {"state", "ready"}}).Set(1);
   scheduler.worker_lost.With({{"role", "draft"}}).Increment();

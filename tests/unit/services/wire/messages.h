@@ -122,7 +122,8 @@ inline SubmitRequest FullSubmit() {
           .max_tokens = 10,
           .deadline = absl::Seconds(3),
           .speculation = SpeculationMode::kSerial,
-          .num_speculative_tokens = 0};
+          .num_speculative_tokens = 0,
+          .branch_top_k = 7};
 }
 
 inline Committed FullCommitted() {

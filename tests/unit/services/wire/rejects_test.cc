@@ -292,7 +292,9 @@ TEST(RejectsTest, Submit) {
        {"deadline_ns", [](M* m) { m->set_deadline_ns(std::numeric_limits<int64_t>::max()); }},
        {"speculation", [](M* m) { m->set_speculation(static_cast<pb::SpeculationMode>(6)); }},
        {"num_speculative_tokens", [](M* m) { m->set_num_speculative_tokens(65); }},
-       {"num_speculative_tokens", [](M* m) { m->set_num_speculative_tokens(-1); }}});
+       {"num_speculative_tokens", [](M* m) { m->set_num_speculative_tokens(-1); }},
+       {"branch_top_k", [](M* m) { m->set_branch_top_k(0); }},
+       {"branch_top_k", [](M* m) { m->set_branch_top_k(33); }}});
 }
 
 TEST(RejectsTest, CommittedAndCell) {

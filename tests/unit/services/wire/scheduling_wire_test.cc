@@ -24,12 +24,14 @@ TEST(SchedulingWireTest, SubmitSurvivesTheWire) {
   EXPECT_EQ(request->deadline, expected.deadline);
   EXPECT_EQ(request->speculation, expected.speculation);
   EXPECT_EQ(request->num_speculative_tokens, 0);  // zero is not "unset"
+  EXPECT_EQ(request->branch_top_k, expected.branch_top_k);
 }
 
 TEST(SchedulingWireTest, UnsetStaysUnsetAndAPassedDeadlineStaysADeadline) {
   SubmitRequest request = FullSubmit();
   request.deadline.reset();
   request.num_speculative_tokens.reset();
+  request.branch_top_k.reset();
   request.speculation = SpeculationMode::kDefault;
   pb::SubmitRequest message;
   Write(request, &message);
@@ -37,6 +39,7 @@ TEST(SchedulingWireTest, UnsetStaysUnsetAndAPassedDeadlineStaysADeadline) {
   ASSERT_TRUE(parsed.ok());
   EXPECT_EQ(parsed->deadline, std::nullopt);
   EXPECT_EQ(parsed->num_speculative_tokens, std::nullopt);
+  EXPECT_EQ(parsed->branch_top_k, std::nullopt);
   EXPECT_EQ(parsed->speculation, SpeculationMode::kDefault);
 
   request.deadline = absl::ZeroDuration();
