@@ -118,7 +118,7 @@ TEST_F(BenchRoundsTest, FiguresAreWhatTheCellSaid) {
     EXPECT_GT(rounds, 0);
     EXPECT_EQ(figure.decode_rate.count, settings_.repeats);
     // A round of the cell serves up to a batch of sequences; a prompt has a round or two of its own.
-    const double cell_rounds = figure.phases.phases.at("total").count;
+    const double cell_rounds = figure.phases.Count("total") + figure.phases.prompt_rounds;
     EXPECT_GE(cell_rounds, rounds / figure.batch);
     EXPECT_LE(cell_rounds, rounds + 3 * requests);
     ++num_checked;
@@ -149,7 +149,7 @@ TEST_F(BenchRoundsTest, StoppedEarlyItKeepsWhatItHas) {
   EXPECT_TRUE(measurement->interrupted);
   const auto figures = MakeFigures(settings_, *measurement);
   EXPECT_FALSE(figures.empty());
-  EXPECT_THAT(RoundsTable(*measurement, figures), HasSubstr("INTERRUPTED"));
+  EXPECT_THAT(RoundsTable(settings_, *measurement, figures), HasSubstr("INTERRUPTED"));
 }
 
 TEST(BenchRoundsCommandTest, WritesALineAndPlots) {

@@ -12,7 +12,7 @@ namespace mirrorsd::bench {
 namespace {
 
 using nlohmann::json;
-using FigureKey = std::tuple<int, double, std::string, int, std::string, std::string>;
+using FigureKey = std::tuple<int, double, std::string, int, int, std::string, std::string>;
 
 constexpr const char* kCompared[] = {"speed_over_plain", "end_to_end_speed_over_plain"};
 
@@ -40,8 +40,9 @@ absl::StatusOr<std::map<FigureKey, Estimate>> ReadFigures(const json& line, cons
           !figure.value("temperature", json()).is_number()) {
         return BadFile(path, "a figure does not say its batch, temperature, mode, window and category");
       }
+      const json branch_top_k = figure.value("branch_top_k", json(0));
       figures[{figure["batch"], figure["temperature"], figure["mode"], figure["window"],
-               figure["category"], name}] = estimate;
+               branch_top_k.is_number_integer() ? branch_top_k.get<int>() : 0, figure["category"], name}] = estimate;
     }
   }
   return figures;
@@ -76,14 +77,14 @@ absl::StatusOr<Comparison> CompareRounds(const json& a, const json& b, const std
     const auto found = second->find(key);
     if (found == second->end()) continue;
     const Estimate& other = found->second;
-    const auto& [batch, temperature, mode, window, category, name] = key;
+    const auto& [batch, temperature, mode, window, branch_top_k, category, name] = key;
     const bool agree = Agree(one, other);
     ++comparison.num_figures;
     comparison.num_apart += agree ? 0 : 1;
     absl::StrAppendFormat(&comparison.table,
                           "%5d %4.2g  %-10s %-18s %-28s %.2f [%.2f, %.2f]  %.2f [%.2f, %.2f]%s\n", batch,
-                          temperature, Contestant{mode, window}.Name(), category, name, one.value, one.low,
-                          one.high, other.value, other.low, other.high, agree ? "" : "  APART");
+                          temperature, Contestant{mode, window, branch_top_k}.Name(), category, name,
+                          one.value, one.low, one.high, other.value, other.low, other.high, agree ? "" : "  APART");
   }
   if (comparison.num_figures == 0) return BadFile(path_b, "has no figure that the other has too");
   const int allowed = MostApart(comparison.num_figures);

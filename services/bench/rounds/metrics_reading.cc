@@ -1,5 +1,8 @@
 #include "services/bench/rounds/metrics_reading.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/string_view.h"
 
@@ -16,7 +19,12 @@ std::string Label(std::string_view labels, std::string_view name) {
 }
 
 void Take(std::string_view name, std::string_view labels, double value, MetricsReading* reading) {
-  if (name == "mirrorsd_round_seconds_sum") {
+  const bool of_prompts = Label(labels, "prompts") == "yes";
+  if (of_prompts && name == "mirrorsd_round_seconds_count") {
+    if (Label(labels, "phase") == "total") reading->prompt_rounds += value;
+  } else if (of_prompts) {
+    return;
+  } else if (name == "mirrorsd_round_seconds_sum") {
     reading->phases[Label(labels, "phase")].seconds += value;
   } else if (name == "mirrorsd_round_seconds_count") {
     reading->phases[Label(labels, "phase")].count += value;
@@ -24,8 +32,11 @@ void Take(std::string_view name, std::string_view labels, double value, MetricsR
     reading->wait_for_draft.seconds += value;
   } else if (name == "mirrorsd_verifier_wait_for_draft_seconds_count") {
     reading->wait_for_draft.count += value;
+  } else if (name == "mirrorsd_early_exit_relay_seconds_bucket") {
+    double bound = 0;
+    if (absl::SimpleAtod(Label(labels, "le"), &bound)) reading->relays[bound] += value;
   } else if (name == "mirrorsd_fallback_rounds_total") {
-    reading->empty_windows += value;
+    if (Label(labels, "kind") == "empty") reading->empty_windows += value;
   } else if (name == "mirrorsd_paced_steps_total") {
     reading->paced[Label(labels, "role")].steps += value;
   } else if (name == "mirrorsd_paced_overruns_total") {
@@ -43,7 +54,9 @@ void AddTo(const Total& from, double sign, Total* to) {
 void Accumulate(const MetricsReading& from, double sign, MetricsReading* to) {
   for (const auto& [phase, total] : from.phases) AddTo(total, sign, &to->phases[phase]);
   AddTo(from.wait_for_draft, sign, &to->wait_for_draft);
+  to->prompt_rounds += sign * from.prompt_rounds;
   to->empty_windows += sign * from.empty_windows;
+  for (const auto& [bound, count] : from.relays) to->relays[bound] += sign * count;
   for (const auto& [role, steps] : from.paced) {
     PacedSteps& paced = to->paced[role];
     paced.steps += sign * steps.steps;
@@ -53,6 +66,39 @@ void Accumulate(const MetricsReading& from, double sign, MetricsReading* to) {
 }
 
 }  // namespace
+
+double MetricsReading::Seconds(const std::string& phase) const {
+  const auto found = phases.find(phase);
+  return found != phases.end() ? found->second.seconds : 0;
+}
+
+double MetricsReading::Count(const std::string& phase) const {
+  const auto found = phases.find(phase);
+  return found != phases.end() ? found->second.count : 0;
+}
+
+// As Prometheus' histogram_quantile does it. What is above the last finite bound is told as that bound.
+std::optional<double> MetricsReading::RelayQuantile(double q) const {
+  if (relays.empty() || relays.rbegin()->second <= 0) return std::nullopt;
+  const double rank = q * relays.rbegin()->second;
+  double below = 0, low = 0;
+  for (const auto& [bound, count] : relays) {
+    if (count >= rank && count > below) {
+      if (!std::isfinite(bound)) return low;
+      return low + (bound - low) * (rank - below) / (count - below);
+    }
+    below = count;
+    low = bound;
+  }
+  return low;
+}
+
+std::optional<double> MetricsReading::IdleShare() const {
+  const double all = Seconds("total") + wait_for_draft.seconds;
+  if (!(all > 0)) return std::nullopt;
+  const double busy = Seconds("prefix") + Seconds("exit_head") + Seconds("suffix") + Seconds("sample");
+  return std::max(0.0, 1 - busy / all);
+}
 
 void MetricsReading::Add(const MetricsReading& other) { Accumulate(other, 1, this); }
 

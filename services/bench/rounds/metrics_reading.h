@@ -3,6 +3,7 @@
 // overruns of paced devices. Reads Prometheus text, as /metrics shows it. Pure.
 
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -26,10 +27,20 @@ struct PacedSteps {
 };
 
 struct MetricsReading {
-  std::map<std::string, Total> phases;      // round_seconds{phase}: "total", "prefix", "suffix", "rollout", ...
+  // round_seconds{phase} of rounds without prompt tokens: "total", "prefix", "exit_head", "suffix", "rollout", ...
+  std::map<std::string, Total> phases;
+  double prompt_rounds = 0;                 // the others
   Total wait_for_draft;                     // verifier_wait_for_draft_seconds
+  std::map<double, double> relays;          // early_exit_relay_seconds: of at most so many seconds
   double empty_windows = 0;                 // fallback_rounds_total{kind="empty"}
   std::map<std::string, PacedSteps> paced;  // by role
+
+  double Seconds(const std::string& phase) const;
+  double Count(const std::string& phase) const;
+  // The relay time below which a share `q` lies, linear within a bucket; none where there were no relays.
+  std::optional<double> RelayQuantile(double q) const;
+  // The share of the time of its rounds and waits in which the verifier did not compute.
+  std::optional<double> IdleShare() const;
 
   void Add(const MetricsReading& other);
   MetricsReading Since(const MetricsReading& earlier) const;

@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/speculation_policy.h"
 
 namespace mirrorsd::bench {
 namespace {
@@ -20,16 +22,28 @@ void Shuffle(std::mt19937_64* random, std::vector<T>* values) {
 }  // namespace
 
 const std::vector<Mode>& Modes() {
-  static const std::vector<Mode>* const modes =
-      new std::vector<Mode>{{"off", /*has_window=*/false}, {"serial", /*has_window=*/true}};
+  static const std::vector<Mode>* const modes = [] {
+    auto* table = new std::vector<Mode>;
+    const std::string offered(kOfferedSpeculationModes);
+    for (const absl::string_view name : absl::StrSplit(offered, '|')) {
+      table->push_back({std::string(name), /*has_window=*/name != SpeculationModeName(SpeculationMode::kOff),
+                        /*has_branches=*/name == SpeculationModeName(SpeculationMode::kMirror)});
+    }
+    return table;
+  }();
   return *modes;
 }
 
-std::string Contestant::Name() const { return window > 0 ? absl::StrCat(mode, " ", window) : mode; }
+std::string Contestant::Name() const {
+  std::string name = window > 0 ? absl::StrCat(mode, " ", window) : mode;
+  if (branch_top_k > 0) absl::StrAppend(&name, " k", branch_top_k);
+  return name;
+}
 
 absl::StatusOr<std::vector<Contestant>> MakeContestants(const std::vector<std::string>& modes,
-                                                        const std::vector<int>& windows) {
-  std::vector<Contestant> contestants = {{Modes().front().name, 0}};
+                                                        const std::vector<int>& windows,
+                                                        const std::vector<int>& branch_top_ks) {
+  std::vector<Contestant> contestants = {{Modes().front().name}};
   for (const std::string& name : modes) {
     const auto mode = std::find_if(Modes().begin(), Modes().end(),
                                    [&](const Mode& each) { return each.name == name; });
@@ -39,9 +53,11 @@ absl::StatusOr<std::vector<Contestant>> MakeContestants(const std::vector<std::s
       return absl::InvalidArgumentError(absl::StrCat("'", name, "' is unknown (limit: ", known, ")"));
     }
     for (const int window : mode->has_window ? windows : std::vector<int>{0}) {
-      const Contestant contestant{name, window};
-      if (std::find(contestants.begin(), contestants.end(), contestant) == contestants.end()) {
-        contestants.push_back(contestant);
+      for (const int branch_top_k : mode->has_branches ? branch_top_ks : std::vector<int>{0}) {
+        const Contestant contestant{name, window, branch_top_k};
+        if (std::find(contestants.begin(), contestants.end(), contestant) == contestants.end()) {
+          contestants.push_back(contestant);
+        }
       }
     }
   }

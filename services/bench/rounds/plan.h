@@ -1,6 +1,6 @@
 #pragma once
-// What `bench rounds` measures and in which order: contestants (a mode and its window) side by side on workloads (some
-// prompts asked at once). Within each repeat every workload meets all contestants in a row, in random seeded
+// What `bench rounds` measures and in which order: contestants (a mode, its window and K) side by side on workloads
+// (some prompts asked at once). Within each repeat every workload meets all contestants in a row, in random seeded
 // order, so that what disturbs the machine for a while disturbs all of them. Pure functions.
 
 #include <cstdint>
@@ -12,20 +12,23 @@
 
 namespace mirrorsd::bench {
 
-// A way to run rounds, by its name on the command line; whether it takes a window.
+// A way to run rounds, by its name on the command line; whether it takes a window, and candidates of an early exit.
 struct Mode {
-  const char* name;
-  bool has_window;
+  std::string name;
+  bool has_window = false;
+  bool has_branches = false;
 };
-// The table; the first is plain decoding, against which the others are measured.
+// What may be asked for (common/speculation_policy.h); the first is plain decoding, against which the others are
+// measured.
 const std::vector<Mode>& Modes();
 
 struct Contestant {
   std::string mode;
-  int window = 0;  // 0 where the mode has none
+  int window = 0;        // 0 where the mode has none
+  int branch_top_k = 0;  // likewise
 
   bool IsPlain() const { return mode == Modes().front().name; }
-  std::string Name() const;  // "off", "serial 4"
+  std::string Name() const;  // "off", "serial 4", "mirror 4 k8"
   bool operator==(const Contestant&) const = default;
 };
 
@@ -40,12 +43,14 @@ struct RoundsSettings {
   int max_tokens = 128;
   bool ignore_eos = false;
   uint64_t seed = 1;  // of the order and of the requests' noise
+  std::string branch_setting;          // of the cell, for people: "budget 64, after a miss empty, exit after layer 3"
 };
 
-// "off,serial" and "2,4,8" into contestants; plain decoding is always among them.
+// "off,serial", "2,4,8" and "1,4" into contestants; plain decoding is always among them.
 // Errors:  INVALID_ARGUMENT for a mode that is not in the table
 absl::StatusOr<std::vector<Contestant>> MakeContestants(const std::vector<std::string>& modes,
-                                                        const std::vector<int>& windows);
+                                                        const std::vector<int>& windows,
+                                                        const std::vector<int>& branch_top_ks = {4});
 
 // One of the prompts of a workload; the sample tells apart the same prompt asked twice at once.
 struct WorkloadPrompt {

@@ -84,6 +84,7 @@ ordered_json FigureJson(const Figure& figure) {
                        {"temperature", figure.temperature},
                        {"mode", figure.contestant.mode},
                        {"window", figure.contestant.window},
+                       {"branch_top_k", figure.contestant.branch_top_k},
                        {"category", figure.category},
                        {"decode_tokens_per_second", EstimateJson(figure.decode_rate)},
                        {"end_to_end_tokens_per_second", EstimateJson(figure.end_to_end_rate)},
@@ -102,6 +103,7 @@ ordered_json FigureJson(const Figure& figure) {
     json["accepted_tokens"] = figure.sums.accepted;
     json["empty_window_rounds"] = figure.sums.empty_windows;
   }
+  AddBranches(figure, &json);
   ordered_json phases = ordered_json::object();
   for (const auto& [phase, total] : figure.phases.phases) {
     if (total.count > 0) phases[phase] = Rounded(total.MeanMilliseconds());
@@ -109,6 +111,7 @@ ordered_json FigureJson(const Figure& figure) {
   const Total& wait = figure.phases.wait_for_draft;
   if (wait.count > 0) phases["verifier_wait_for_draft"] = Rounded(wait.MeanMilliseconds());
   json["mean_phase_ms"] = std::move(phases);
+  if (const auto idle = figure.phases.IdleShare()) json["verifier_idle_share"] = Rounded(*idle);
   return json;
 }
 
@@ -125,18 +128,20 @@ std::vector<Figure> MakeFigures(const RoundsSettings& settings, const RoundsMeas
                                  place.contestant_index > 0 && beside != places.end() ? &beside->second
                                                                                       : nullptr));
   }
+  PredictRounds(&figures);
   return figures;
 }
 
-std::string RoundsTable(const RoundsMeasurement& measurement, const std::vector<Figure>& figures) {
-  std::string table = absl::StrFormat("%5s %4s  %-10s %-18s %-22s %10s  %-19s %6s %6s %8s %8s %7s\n", "batch",
+std::string RoundsTable(const RoundsSettings& settings, const RoundsMeasurement& measurement,
+                        const std::vector<Figure>& figures) {
+  std::string table = absl::StrFormat("%5s %4s  %-13s %-18s %-22s %10s  %-19s %6s %6s %8s %8s %7s\n", "batch",
                                       "temp", "mode", "kind", "decode tok/s", "end to end", "speed over plain",
                                       "length", "rate", "rounds", "round ms", "wait ms");
   for (const Figure& figure : figures) {
     const auto total = figure.phases.phases.find("total");
     const bool plain = figure.contestant.IsPlain();
     absl::StrAppendFormat(
-        &table, "%5d %4.2g  %-10s %-18s %-22s %10s  %-19s %6s %6s %8.0f %8.2f %7.2f\n", figure.batch,
+        &table, "%5d %4.2g  %-13s %-18s %-22s %10s  %-19s %6s %6s %8.0f %8.2f %7.2f\n", figure.batch,
         figure.temperature, figure.contestant.Name(), figure.category, Interval(figure.decode_rate, "%.0f"),
         figure.end_to_end_rate.count > 0 ? absl::StrFormat("%.0f", figure.end_to_end_rate.value) : "-",
         Interval(figure.speed, "%.2f"),
@@ -144,6 +149,9 @@ std::string RoundsTable(const RoundsMeasurement& measurement, const std::vector<
         plain ? "-" : absl::StrFormat("%.2f", figure.AcceptanceRate()), figure.sums.rounds,
         total != figure.phases.phases.end() ? total->second.MeanMilliseconds() : 0.0,
         figure.phases.wait_for_draft.MeanMilliseconds());
+  }
+  if (const std::string branches = BranchTable(figures); !branches.empty()) {
+    absl::StrAppend(&table, "\n", settings.branch_setting, settings.branch_setting.empty() ? "" : "\n", branches);
   }
   absl::StrAppendFormat(&table,
                         "\n%d answers compared with plain decoding's, token by token: all the same. Other "
@@ -164,6 +172,7 @@ std::string RoundsTable(const RoundsMeasurement& measurement, const std::vector<
 
 void AddRounds(const RoundsSettings& settings, const RoundsMeasurement& measurement,
                const std::vector<Figure>& figures, ordered_json* line) {
+  if (!settings.branch_setting.empty()) (*line)["branches"] = settings.branch_setting;
   (*line)["repeats"] = settings.repeats;
   (*line)["max_tokens"] = settings.max_tokens;
   (*line)["answers_compared_with_plain"] = measurement.num_answers_compared;

@@ -4,6 +4,7 @@
 // where plain decoding was measured in it too. Pure functions.
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,15 +27,34 @@ struct Figure {
   Estimate speed;             // decode time of plain decoding over this one's, paired by repeat
   Estimate end_to_end_speed;
   Sums sums;                  // of all repeats
-  MetricsReading phases;      // prefill rounds included
+  MetricsReading phases;      // of rounds without prompt tokens
+  // Of mirror: what the latency law makes of the serial rounds of the same window, measured in the same run, and of
+  // the exit head, to be held against RoundMilliseconds().
+  std::optional<double> predicted_round_ms;
 
   double AcceptanceLength() const { return sums.rounds > 0 ? 1 + sums.accepted / sums.rounds : 0; }
   double AcceptanceRate() const { return sums.drafted > 0 ? sums.accepted / sums.drafted : 0; }
+  // Of the rounds whose last outcome could have been a branch.
+  double HitRate() const {
+    const double all = sums.branch_hits + sums.branch_misses;
+    return all > 0 ? sums.branch_hits / all : 0;
+  }
+  // A round at the scheduler, waits for the draft included.
+  double RoundMilliseconds() const {
+    const double count = phases.Count("total");
+    return count > 0 ? 1000 * (phases.Seconds("total") + phases.wait_for_draft.seconds) / count : 0;
+  }
+  double HitDepth() const { return sums.branch_hits > 0 ? sums.branch_hit_depth / sums.branch_hits : 0; }
 };
 
 std::vector<Figure> MakeFigures(const RoundsSettings& settings, const RoundsMeasurement& measurement);
 
-std::string RoundsTable(const RoundsMeasurement& measurement, const std::vector<Figure>& figures);
+std::string RoundsTable(const RoundsSettings& settings, const RoundsMeasurement& measurement,
+                        const std::vector<Figure>& figures);
+// branch_report.cc: rounds as the latency law has them; what branches came to, empty where no mode has them.
+void PredictRounds(std::vector<Figure>* figures);
+std::string BranchTable(const std::vector<Figure>& figures);
+void AddBranches(const Figure& figure, nlohmann::ordered_json* json);
 
 // Adds `figures` and how they came about to a line of result_line.h.
 void AddRounds(const RoundsSettings& settings, const RoundsMeasurement& measurement,

@@ -1,5 +1,6 @@
 #include "services/bench/rounds/rounds_command.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -7,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/error.h"
+#include "common/ids.h"
+#include "common/speculation_policy.h"
 #include "services/bench/options/list_options.h"
 #include "services/bench/options/synthetic.h"
 #include "services/bench/progress.h"
@@ -25,11 +28,22 @@ constexpr char kProgram[] = "mirrorsd bench rounds";
 constexpr int kMaxWindow = 64;
 constexpr int kMaxBatch = 1024;
 
+// How the cell's drafts are branched; empty where no contestant has branches.
+std::string BranchSetting(const config::Options& options, const RoundsSettings& settings) {
+  const auto has_branches = [](const Contestant& contestant) { return contestant.branch_top_k > 0; };
+  if (std::none_of(settings.contestants.begin(), settings.contestants.end(), has_branches)) return "";
+  const scheduler::CoreConfig core = cell::SchedulerOptions(options, /*has_draft=*/true).core;
+  return absl::StrCat("at most ", core.branch_budget, " branches a round, after a miss ",
+                      MissFallbackName(core.miss_fallback));
+}
+
 absl::StatusOr<RoundsSettings> SettingsFrom(const config::Options& options) {
   RoundsSettings settings;
   auto windows = IntegerList(options, "windows", 1, kMaxWindow);
   if (!windows.ok()) return windows.status();
-  auto contestants = MakeContestants(WordList(options, "modes"), *windows);
+  auto branch_top_ks = IntegerList(options, "branch-top-ks", 1, kMaxBranchTopK);
+  if (!branch_top_ks.ok()) return branch_top_ks.status();
+  auto contestants = MakeContestants(WordList(options, "modes"), *windows, *branch_top_ks);
   if (!contestants.ok()) return cell::UsageError(options.Place("modes"), contestants.status().message());
   settings.contestants = *std::move(contestants);
   if (settings.contestants.size() > 1 && !cell::HasDraft(options)) {
@@ -38,6 +52,7 @@ absl::StatusOr<RoundsSettings> SettingsFrom(const config::Options& options) {
   auto batches = IntegerList(options, "batches", 1, kMaxBatch);
   if (!batches.ok()) return batches.status();
   settings.batches = *std::move(batches);
+  settings.branch_setting = BranchSetting(options, settings);
   settings.repeats = static_cast<int>(options.Integer("repeats"));
   settings.warm_ups = static_cast<int>(options.Integer("warm-ups"));
   if (absl::Status status = ReadRequestSettings(options, /*least_tokens=*/2, &settings); !status.ok()) {
@@ -94,7 +109,7 @@ absl::StatusOr<RoundsMeasurement> Measure(const config::Options& options, const 
 absl::Status Tell(const config::Options& options, const RoundsSettings& settings,
                   const RoundsMeasurement& measurement) {
   const std::vector<Figure> figures = MakeFigures(settings, measurement);
-  std::fputs((RoundsTable(measurement, figures) + SyntheticNote(options)).c_str(), stdout);
+  std::fputs((RoundsTable(settings, measurement, figures) + SyntheticNote(options)).c_str(), stdout);
   if (std::fflush(stdout) != 0) return absl::InternalError("cannot write to standard output");
   const std::string label =
       RunLabel(options, absl::StrCat(cell::EngineOptions(options, /*of_draft=*/false).model_dir, " and ",

@@ -26,6 +26,11 @@ Sums SumsOf(const std::vector<Answer>& answers) {
     sums.drafted += static_cast<double>(speculation.drafted_tokens());
     sums.accepted += static_cast<double>(speculation.accepted_tokens());
     sums.empty_windows += static_cast<double>(speculation.empty_window_rounds());
+    sums.branch_hits += static_cast<double>(speculation.branch_hits());
+    sums.branch_hit_depth += speculation.branch_hit_depth() * static_cast<double>(speculation.branch_hits());
+    sums.branch_misses += static_cast<double>(speculation.branch_misses());
+    sums.ngram_windows += static_cast<double>(speculation.fallbacks().ngram());
+    sums.held_windows += static_cast<double>(speculation.fallbacks().held());
   }
   sums.decode_s = absl::ToDoubleSeconds(last - first);
   sums.wall_s = absl::ToDoubleSeconds(last);
@@ -44,6 +49,11 @@ void Sums::Add(const Sums& other) {
   drafted += other.drafted;
   accepted += other.accepted;
   empty_windows += other.empty_windows;
+  branch_hits += other.branch_hits;
+  branch_hit_depth += other.branch_hit_depth;
+  branch_misses += other.branch_misses;
+  ngram_windows += other.ngram_windows;
+  held_windows += other.held_windows;
   workloads += other.workloads;
 }
 
@@ -85,6 +95,7 @@ v1::GenerateRequest RequestOf(const RoundsSettings& settings, const Prompt& prom
   if (contestant.window > 0) {
     request.mutable_speculation()->set_num_speculative_tokens(contestant.window);
   }
+  if (contestant.branch_top_k > 0) request.mutable_speculation()->set_branch_top_k(contestant.branch_top_k);
   return request;
 }
 

@@ -30,6 +30,11 @@ struct Sums {
   double drafted = 0;
   double accepted = 0;
   double empty_windows = 0;
+  double branch_hits = 0;
+  double branch_hit_depth = 0;  // tokens, summed over the hits
+  double branch_misses = 0;
+  double ngram_windows = 0;
+  double held_windows = 0;
   double workloads = 0;
 
   void Add(const Sums& other);

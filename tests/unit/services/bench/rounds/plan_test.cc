@@ -24,6 +24,18 @@ TEST(Plan, ContestantsAreModesTimesWindowsWithPlainFirst) {
   EXPECT_FALSE(MakeContestants({"mirrored"}, {2}).ok());
 }
 
+TEST(Plan, EveryModeThatMayBeAskedForCanBeMeasured) {
+  ASSERT_GE(Modes().size(), 2u);
+  EXPECT_EQ(Modes().front().name, "off");
+  for (const Mode& mode : Modes()) {
+    const auto contestants = MakeContestants({mode.name}, {2, 4}, {1, 8});
+    ASSERT_TRUE(contestants.ok()) << mode.name;
+    const size_t others = (mode.has_window ? 2 : 0) * (mode.has_branches ? 2 : 1);
+    EXPECT_EQ(contestants->size(), 1 + others) << mode.name;
+  }
+  EXPECT_EQ((Contestant{"mirror", 4, 8}).Name(), "mirror 4 k8");
+}
+
 TEST(Plan, ABatchIsFullEvenWherePromptsAreFew) {
   RoundsSettings settings{.batches = {1, 2, 4}};
   const auto workloads = MakeWorkloads(settings, FivePrompts());

@@ -71,7 +71,7 @@ TEST(Report, RepeatsOfUnequalWorkAreNoPairs) {
 TEST(Report, TableAndJsonSayTheSame) {
   const RoundsMeasurement measurement = TwoSides();
   const auto figures = MakeFigures(Settings(), measurement);
-  const std::string table = RoundsTable(measurement, figures);
+  const std::string table = RoundsTable(Settings(), measurement, figures);
   EXPECT_THAT(table, HasSubstr("2.00 [2.00, 4.00]"));
   EXPECT_THAT(table, HasSubstr("3 answers compared"));
   EXPECT_THAT(table, Not(HasSubstr("VOID")));
@@ -89,6 +89,53 @@ TEST(Report, TableAndJsonSayTheSame) {
   EXPECT_FALSE(line.contains("void"));
 }
 
+TEST(Report, BranchesHaveATableOfTheirOwn) {
+  RoundsSettings settings = Settings();
+  settings.contestants.push_back({"mirror", 4, 8});
+  settings.branch_setting = "at most 64 branches a round, after a miss ngram";
+  RoundsMeasurement measurement = TwoSides();
+  EXPECT_EQ(BranchTable(MakeFigures(settings, measurement)), "");
+  measurement.places[{1, 0, 2, "story"}].by_repeat[0] =
+      Sums{.tokens = 101, .decoded_tokens = 100, .decode_s = 1, .wall_s = 2, .rounds = 40, .drafted = 100,
+           .accepted = 60, .empty_windows = 3, .branch_hits = 30, .branch_hit_depth = 75, .branch_misses = 10,
+           .ngram_windows = 6, .held_windows = 1, .workloads = 1};
+  const auto figures = MakeFigures(settings, measurement);
+  const Figure& mirror = Find(figures, "mirror", "story");
+  EXPECT_DOUBLE_EQ(mirror.HitRate(), 0.75);
+  EXPECT_DOUBLE_EQ(mirror.HitDepth(), 2.5);
+  const std::string table = RoundsTable(settings, measurement, figures);
+  EXPECT_THAT(table, HasSubstr("mirror 4 k8"));
+  EXPECT_THAT(table, HasSubstr("after a miss ngram"));
+  EXPECT_THAT(table, HasSubstr("0.75   2.50       3       6       1"));
+  nlohmann::ordered_json line;
+  AddRounds(settings, measurement, figures, &line);
+  for (const auto& figure : line["figures"]) {
+    EXPECT_EQ(figure.contains("branch_hit_rate"), figure["mode"] == "mirror");
+    if (figure["mode"] != "mirror") continue;
+    EXPECT_EQ(figure["branch_top_k"], 8);
+    EXPECT_EQ(figure["branch_hit_rate"], 0.75);
+    EXPECT_EQ(figure["fallbacks"]["ngram"], 6);
+  }
+}
+
+TEST(Report, MirrorRoundsArePredictedFromSerialOnes) {
+  RoundsSettings settings = Settings();
+  settings.contestants.push_back({"mirror", 4, 8});
+  RoundsMeasurement measurement = TwoSides();
+  measurement.places[{1, 0, 1, "story"}].phases.phases = {
+      {"total", {1.0, 100}}, {"prefix", {0.4, 100}}, {"suffix", {0.5, 100}}, {"sample", {0.02, 100}}};
+  Measured& mirror = measurement.places[{1, 0, 2, "story"}];
+  mirror.by_repeat[0] = Sums{.tokens = 1, .rounds = 10, .branch_hits = 1, .workloads = 1};
+  mirror.phases.phases = {{"total", {1.1, 100}}, {"exit_head", {0.05, 100}}};
+  mirror.phases.wait_for_draft = {0.1, 3};
+  const auto figures = MakeFigures(settings, measurement);
+  const Figure& figure = Find(figures, "mirror", "story");
+  EXPECT_DOUBLE_EQ(figure.RoundMilliseconds(), 12);
+  ASSERT_TRUE(figure.predicted_round_ms.has_value());
+  EXPECT_NEAR(*figure.predicted_round_ms, 10.5, 1e-6);
+  EXPECT_FALSE(Find(figures, "serial", "story").predicted_round_ms.has_value());
+}
+
 TEST(Report, OverrunsAndInterruptionsAreSaidAloud) {
   RoundsMeasurement measurement = TwoSides();
   measurement.paced["verifier-worker"] = {.steps = 10000, .overruns = 0};
@@ -97,8 +144,8 @@ TEST(Report, OverrunsAndInterruptionsAreSaidAloud) {
   measurement.paced["draft-worker"].overruns = 2;  // of all steps too few to be seen
   measurement.interrupted = true;
   const auto figures = MakeFigures(Settings(), measurement);
-  EXPECT_THAT(RoundsTable(measurement, figures), HasSubstr("VOID"));
-  EXPECT_THAT(RoundsTable(measurement, figures), HasSubstr("INTERRUPTED"));
+  EXPECT_THAT(RoundsTable(Settings(), measurement, figures), HasSubstr("VOID"));
+  EXPECT_THAT(RoundsTable(Settings(), measurement, figures), HasSubstr("INTERRUPTED"));
   nlohmann::ordered_json line;
   AddRounds(Settings(), measurement, figures, &line);
   EXPECT_EQ(line["void"], true);
