@@ -58,6 +58,18 @@ constexpr config::CommandSpec kSpecs[] = {
               "it was found on, and written to twin.json. --load-format takes the same as one word:\n"
               "twin:SHAPE[,key=value...] with the keys draft-layers, exit-layer, draft-damping,\n"
               "exit-damping, logit-scale, seed, dtype."},
+    {.program = config::kTrace,
+     .command_line = "mirrorsd trace",
+     .summary = "Draws what the workers did, round by round, from a scheduler's journal.",
+     .usage = "--journal FILE [--out FILE] [--rounds FROM:TO] [--request ID]",
+     .notes = "Examples:\n"
+              "  mirrorsd serve --model DIR --draft-model DIR --journal life.journal\n"
+              "  mirrorsd trace --journal life.journal --out life.json --rounds 100:200\n\n"
+              "Prints a few rounds as a strip of letters, and writes all that were chosen as Chrome trace JSON, for\n"
+              "https://ui.perfetto.dev or chrome://tracing: a process for each worker, a lane for each kind of\n"
+              "work, arrows from an exit head over the rollout to the round that began with its tokens. The life\n"
+              "is repeated for it; a ring of last events cannot be (mirrorsd-replay tells its stories). Workers\n"
+              "tell how long a phase took: it is drawn to end when the worker's message came in."},
     {.program = config::kBenchAgreement,
      .command_line = "mirrorsd bench agreement",
      .summary = "Measures how far a draft and an early exit go with the target, apart from any serving.",

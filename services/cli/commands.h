@@ -19,6 +19,7 @@ ExitCode RunLogits(const config::Options& options);
 ExitCode RunChat(const config::Options& options);
 ExitCode RunDoctor(const config::Options& options);
 ExitCode RunMakeTwin(const config::Options& options);
+ExitCode RunTrace(const config::Options& options);
 
 // The option sets, usage and notes of every program (command_specs.cc).
 const config::CommandSpec& SpecOf(config::Program program);

@@ -30,6 +30,7 @@ constexpr struct {
     {"chat", config::kChat, RunChat},       {"logits", config::kLogits, RunLogits},
     {"doctor", config::kDoctor, RunDoctor},
     {"make-twin", config::kMakeTwin, RunMakeTwin},
+    {"trace", config::kTrace, RunTrace},
     {"bench agreement", config::kBenchAgreement, bench::RunBenchAgreement},
     {"bench rounds", config::kBenchRounds, bench::RunBenchRounds},
     {"bench record", config::kBenchRecord, bench::RunBenchRecord},

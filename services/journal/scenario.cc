@@ -262,12 +262,12 @@ std::string Scenario::Text() const {
                       config_, "\n", body_);
 }
 
-absl::StatusOr<std::pair<uint64_t, uint64_t>> ParseStretch(const std::string& text) {
+absl::StatusOr<std::pair<uint64_t, uint64_t>> ParseStretch(const std::string& option, const std::string& text) {
   const std::vector<std::string> parts = absl::StrSplit(text, ':');
   uint64_t from = 0, to = 0;
   if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &from) ||
       !absl::SimpleAtoi(parts[1], &to) || from < 1 || to < from) {
-    return InvalidField("--scenario", absl::StrCat("'", text, "' is no stretch of events"),
+    return InvalidField(option, absl::StrCat("'", text, "' is no stretch"),
                         "FROM:TO, 1 <= FROM <= TO");
   }
   return std::make_pair(from, to);

@@ -48,8 +48,8 @@ class Scenario {
 };
 
 // "FROM:TO", counted from 1.
-// Errors:  INVALID_ARGUMENT
-absl::StatusOr<std::pair<uint64_t, uint64_t>> ParseStretch(const std::string& text);
+// Errors:  INVALID_ARGUMENT naming `option`
+absl::StatusOr<std::pair<uint64_t, uint64_t>> ParseStretch(const std::string& option, const std::string& text);
 
 // Errors:  of Replay
 absl::StatusOr<std::string> WriteScenario(JournalReader* reader, uint64_t from, uint64_t to);

@@ -1,5 +1,6 @@
 #include "services/journal/story.h"
 
+#include <algorithm>
 #include <utility>
 #include <variant>
 
@@ -44,7 +45,8 @@ const char* FinishName(pb::FinishReason reason) {
 }  // namespace
 
 Story::Story(const JournalHead& head, std::string request_id)
-    : request_id_(std::move(request_id)) {
+    : request_id_(std::move(request_id)), default_mode_(head.life.config.speculation),
+      holds_(head.life.config.miss_fallback == MissFallback::kHold) {
   for (const pb::JournalWorker& worker : head.ring.workers()) {
     workers_[worker.connection()] =
         absl::StrCat(worker.is_draft() ? "draft " : "verifier ", Shown(worker.name()));
@@ -98,6 +100,10 @@ void Story::See(const scheduler::Submitted& submitted) {
   if (request.request_id != request_id_) return;
   streams_.insert(submitted.stream);
   num_placements_ = 0;
+  const SpeculationMode mode =
+      request.speculation == SpeculationMode::kDefault ? default_mode_ : request.speculation;
+  branches_ = BranchWatch({.is_mirror = mode == SpeculationMode::kMirror, .holds = holds_,
+                           .max_tokens = request.max_tokens});
   const SamplingParameters& sampling = request.sampling;
   std::string text = absl::StrCat(
       "submitted: ", request.token_ids.size(), " prompt tokens, at most ", request.max_tokens,
@@ -118,7 +124,18 @@ void Story::See(const scheduler::WorkerReported& reported) {
                      " tokens were in its prefix cache"));
   } else if (const auto* state = std::get_if<SequenceState>(&reported.item)) {
     if (places_.count(state->sequence_id) > 0) SeeDraftState(*state);
+  } else if (const auto* exit = std::get_if<scheduler::EarlyExitItemReport>(&reported.item)) {
+    if (places_.count(exit->item.sequence_id) > 0) SeeExit(*exit);
+  } else if (const auto* progress = std::get_if<RolloutProgress>(&reported.item)) {
+    if (places_.count(progress->sequence_id) > 0) branches_.SeeProgress(*progress);
   }
+}
+
+void Story::SeeExit(const scheduler::EarlyExitItemReport& report) {
+  size_t num_candidates = 0;
+  for (const EarlyExitRow& row : report.item.rows) num_candidates += row.candidates.size();
+  Say(absl::StrCat("round ", report.round_id, ": early exit, ", num_candidates, " candidates in ",
+                   report.item.rows.size(), " rows"));
 }
 
 void Story::SeeOutcome(const scheduler::VerifyItemReport& report) {
@@ -131,13 +148,17 @@ void Story::SeeOutcome(const scheduler::VerifyItemReport& report) {
     absl::StrAppend(&text, "prompt tokens ", Range(part->second.begin, part->second.end),
                     inner ? "" : ", the last of them");
   } else if (part->second.window == 0) {
-    absl::StrAppend(&text, "no window");
+    absl::StrAppend(&text, "no window", part->second.began_with);
   } else {
-    absl::StrAppend(&text, "window of ", part->second.window, ", ", report.item.num_accepted,
-                    " accepted");
+    absl::StrAppend(&text, "window of ", part->second.window, part->second.began_with, ", ",
+                    report.item.num_accepted, " accepted");
   }
   if (part != parts_.end()) parts_.erase(part);
-  if (!inner) absl::StrAppend(&text, ", own token ", *report.item.correction_token);
+  if (!inner) {
+    absl::StrAppend(&text, ", own token ", *report.item.correction_token);
+    branches_.SeeOutcome(report.round_id, report.item.num_accepted, *report.item.correction_token);
+    decided_round_ = report.round_id;
+  }
   if (report.item.error.has_value()) {
     absl::StrAppend(&text, ": ", Shown(report.item.error->reason), " ",
                     Shown(report.item.error->message));
@@ -160,6 +181,8 @@ void Story::See(const pb::JournalNote& note) {
       return SeePlaced(note.placed());
     case pb::JournalNote::kRound:
       return SeeRound(note.round());
+    case pb::JournalNote::kRollout:
+      return SeeRollout(note.rollout());
     case pb::JournalNote::kEndedAt:
       return SeeEndedAt(note.ended_at().sequence_id());
     case pb::JournalNote::kCommit:
@@ -193,14 +216,36 @@ void Story::SeePlaced(const pb::JournalPlaced& placed) {
 void Story::SeeRound(const pb::JournalRound& round) {
   for (const pb::JournalRoundItem& item : round.items()) {
     if (places_.count(item.sequence_id()) == 0) continue;
-    parts_[round.round_id()] = {item.is_prefill(), item.begin(), item.end(), item.window()};
+    std::string began_with;
+    const RoundBeginning beginning = item.is_prefill() ? RoundBeginning{} : branches_.SeeRound(item.window());
+    if (beginning.hit_depth > 0 || beginning.miss.has_value()) {
+      began_with = absl::StrCat(" (", Describe(beginning), ")");
+    }
+    parts_[round.round_id()] = {item.is_prefill(), item.begin(), item.end(), item.window(), began_with};
   }
+}
+
+// A serial draft is told by the round that it was for.
+void Story::SeeRollout(const pb::JournalRollout& rollout) {
+  if (places_.count(rollout.sequence_id()) == 0) return;
+  std::vector<RolloutRoot> roots;
+  for (int i = 0; i < std::min(rollout.root_size(), rollout.num_accepted_size()); ++i) {
+    RolloutRoot root{.num_accepted = rollout.num_accepted(i)};
+    if (rollout.root(i) >= 0) root.token = rollout.root(i);
+    roots.push_back(root);
+  }
+  branches_.SeeRollout(rollout.round_id(), roots);
+  if (rollout.round_id() == decided_round_) return;
+  Say(absl::StrCat("round ", rollout.round_id(), ": ", WorkerName(rollout.connection()), " is to roll out ",
+                   roots.size(), roots.size() == 1 ? " branch of " : " branches of ", rollout.depth(),
+                   rollout.is_from_exit() ? " tokens, from the early exit" : " tokens"));
 }
 
 void Story::SeeCommit(const pb::JournalCommit& commit) {
   if (!IsOurs(commit.stream())) return;
   const pb::Committed& committed = commit.committed();
   const int64_t begin = committed.output_index();
+  branches_.SeeCommitted(committed.output_index() + committed.origins_size());
   if (committed.origins_size() > 0) {
     const std::string text =
         absl::StrCat("output ", Range(begin, begin + committed.origins_size()), " committed");

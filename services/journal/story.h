@@ -13,6 +13,7 @@
 #include "absl/time/time.h"
 #include "mirrorsd/internal/v1/journal.pb.h"
 #include "scheduler/core/events.h"
+#include "services/journal/branches/branch_watch.h"
 #include "services/journal/reader.h"
 
 namespace mirrorsd::journal {
@@ -38,12 +39,15 @@ class Story {
   struct Part {  // of a round
     bool is_prefill = false;
     int32_t begin = 0, end = 0, window = 0;
+    std::string began_with;
   };
 
   void See(const scheduler::Submitted& submitted);
   void See(const scheduler::WorkerReported& reported);
   void SeeOutcome(const scheduler::VerifyItemReport& report);
   void SeeDraftState(const SequenceState& state);
+  void SeeExit(const scheduler::EarlyExitItemReport& report);
+  void SeeRollout(const internal::v1::JournalRollout& rollout);
   void SeePlaced(const internal::v1::JournalPlaced& placed);
   void SeeRound(const internal::v1::JournalRound& round);
   void SeeCommit(const internal::v1::JournalCommit& commit);
@@ -56,11 +60,15 @@ class Story {
   void Say(const std::string& text);
 
   const std::string request_id_;
+  const SpeculationMode default_mode_;
+  const bool holds_;
   std::map<ConnectionId, std::string> workers_;  // "verifier v1", of those that were seen attaching
   std::set<ConnectionId> streams_;               // that have, or had, this request
   std::map<SequenceId, Place> places_;           // of the request that lives
   std::map<RoundId, Part> parts_;                // of the rounds that are out
   std::map<SequenceId, DraftSequenceState> draft_states_;
+  BranchWatch branches_;
+  RoundId decided_round_ = 0;
   int num_placements_ = 0;
 
   uint64_t num_requests_ = 0;

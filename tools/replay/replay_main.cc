@@ -149,7 +149,7 @@ int Main(int argc, char** argv) {
     return Print(TellStory(reader->get(), arguments.story), **reader);
   }
   if (!arguments.scenario.empty()) {
-    const auto stretch = ParseStretch(arguments.scenario);
+    const auto stretch = ParseStretch("--scenario", arguments.scenario);
     if (!stretch.ok()) return Fail(kUsage, stretch.status().message());
     return Print(WriteScenario(reader->get(), stretch->first, stretch->second), **reader);
   }

@@ -14,7 +14,7 @@ SESSIONS = COMMON + ["workers/engine", "workers/session"]
 RPC = COMMON + ["proto", "services/wire", "services/runtime", "services/rpc"]
 ROLE = RPC + ["services/telemetry"]
 # A benchmark runs what the programs run; what all of them share (services/bench) knows no role.
-BENCHMARK = ["common", "proto", "scheduler/core", "workers", "services"]
+BENCHMARK = ["common", "proto", "scheduler/core", "scheduler/policy", "workers", "services"]
 
 MAY_INCLUDE = {
     "common": [],
@@ -45,6 +45,8 @@ MAY_INCLUDE = {
     "services/wire": COMMON + ["proto"],
     "services/wire/journal": COMMON + ["proto", "services/wire", "scheduler/core"],
     "services/journal": COMMON + ["proto", "services/wire", "services/telemetry", "scheduler"],
+    "services/journal/branches": COMMON + ["scheduler/core"],
+    "services/trace": COMMON + ["services/wire", "services/journal", "scheduler/core"],
     "services/rpc": RPC,
     "services/http": COMMON + ["services/runtime"],
     "services/scheduler": ROLE + ["scheduler/core", "scheduler/policy", "services/journal"],
