@@ -31,6 +31,13 @@ absl::Time TimeAt(int64_t ns) {
   return absl::UnixEpoch() + absl::Hours(1) + absl::Nanoseconds(ns);
 }
 
+// The first whole nanosecond that is not before `time`.
+int64_t NsUntil(absl::Time time) {
+  const absl::Duration wait = time - TimeAt(0);
+  return wait >= absl::Hours(24 * 365 * 100) ? kNever
+                                             : absl::ToInt64Nanoseconds(absl::Ceil(wait, absl::Nanoseconds(1)));
+}
+
 CoreConfig ConfigOf(const Settings& settings) {
   CoreConfig config;
   const auto policies = scheduler::Policies();
@@ -132,10 +139,10 @@ Figures Cell::Run() {
        1 + static_cast<ConnectionId>(settings_.num_verifiers));
   PlanArrivals();
   while (!IsOver()) {
-    const absl::Time deadline = core_.NextDeadline();
+    const int64_t deadline_ns = NsUntil(core_.NextDeadline());
     CHECK(queue_.next_ns() != kNever) << "nothing is pending, and requests live";
-    if (deadline <= TimeAt(queue_.next_ns())) {
-      queue_.AdvanceTo(absl::ToInt64Nanoseconds(deadline - TimeAt(0)));
+    if (deadline_ns <= queue_.next_ns()) {
+      queue_.AdvanceTo(deadline_ns);
       Step(scheduler::TimePassed{});
       Perform();
     } else {

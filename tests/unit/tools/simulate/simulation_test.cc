@@ -166,6 +166,16 @@ TEST(Simulation, HoldingForMissesFollowsSsdsTheorem) {
   }
 }
 
+// Waits end although their deadlines are no whole nanoseconds: windows that come too late are not waited for.
+TEST(Simulation, FarWorkersAreNotWaitedForForEver) {
+  Settings settings = TwoDevices(SpeculationMode::kSerial, 0.7);
+  settings.verifier.one_way_ns = settings.draft.one_way_ns = 50'000 * kUs;
+  settings.num_speculative_tokens = 3;
+  settings.workload.requests = 3;
+  settings.workload.output.low = 60;
+  EXPECT_EQ(Simulate(settings).output_tokens, 3 * 60);
+}
+
 // A draft that always has branches to roll out must not leave prompts behind for ever.
 TEST(Simulation, CatchingUpHasItsTurn) {
   Settings settings = TwoDevices(SpeculationMode::kMirror, 0.8);
