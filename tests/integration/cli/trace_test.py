@@ -89,6 +89,23 @@ class Traces(unittest.TestCase):
             self.assertEqual(len(kinds["s"]), len(kinds["f"]))
             self.check_refusals(folder, life, ring)
 
+    def test_mirror(self):
+        for fallback in ("empty", "ngram", "hold"):
+            with self.subTest(fallback=fallback), tempfile.TemporaryDirectory() as folder:
+                life, ring, said = self.record(folder, "--speculation", "mirror", "--miss-fallback", fallback)
+                _, kinds = self.draw(life, folder, "--request", "song")
+                rounds = [event["args"]["requests"][0] for event in kinds["X"]
+                          if event["name"].startswith("round ")]
+                hits = [each["hit_depth"] for each in rounds if "hit_depth" in each]
+                # What the trace reads off the messages is what the core counted.
+                self.assertEqual(len(hits), said["branch_hits"])
+                self.assertAlmostEqual(sum(hits), said["branch_hits"] * said["branch_hit_depth"], places=6)
+                self.assertEqual(sum("miss" in each for each in rounds), said["branch_misses"])
+                self.assertTrue(any(event["name"].startswith("P1") for event in kinds["X"]))
+                for words in ("early exit, ", "to roll out ", "branch that hit, " if hits else "miss ("):
+                    for file in (life, ring):
+                        self.assertIn(words, run(file, "--story", "song", name="mirrorsd-replay").stdout)
+
     def check_refusals(self, folder, life, ring):
         for arguments, code, words in (
                 ((), USAGE, "--journal"),

@@ -278,7 +278,7 @@ TEST(RejectsTest, Submit) {
   Write(FullSubmit(), &good);
   ExpectAllRefused<M>(
       good,
-      {{"schema_revision", [](M* m) { m->set_schema_revision(2); }},
+      {{"schema_revision", [](M* m) { m->set_schema_revision(kSchemaRevision + 1); }},
        {"request_id", [](M* m) { m->clear_request_id(); }},
        {"request_id", [](M* m) { m->set_request_id(std::string(129, 'x')); }},
        {"vocabulary_fingerprint", [](M* m) { m->clear_vocabulary_fingerprint(); }},
