@@ -86,6 +86,9 @@ class OneProcess(unittest.TestCase):
         with Serve("--model", TARGET, "--draft-model", TARGET, "--backend", "naive") as cell:
             clients = [cell.start_generate(*request(i)) for i in range(4)]
             wait_for(lambda: (cell.metric("tokens_generated_total") or 0) > 4, "first tokens")
+            # All of them are there: a client that is killed before it has asked ends nothing.
+            wait_for(lambda: cell.metric("streams_open") + (cell.metric(
+                "requests_total", finish_reason="length") or 0) == 4, "the requests")
             for client in clients:
                 client.kill()
                 client.communicate()

@@ -162,8 +162,11 @@ TEST(HttpServerTest, BodiesOfAllConnectionsAreBounded) {
   EXPECT_NE(Post(fits).find(" 200 "), std::string::npos);
   Write(slow, std::string(996, 'x'));
   EXPECT_NE(ReadUntil(slow, "xxx").find(" 200 "), std::string::npos);
-  EXPECT_NE(Post("Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n").find(" 200 "),
-            std::string::npos);
+  // Its room is given back when its answer is out, which we may hear of first.
+  while (Post("Transfer-Encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n").find(" 200 ") ==
+         std::string::npos) {
+    std::this_thread::yield();
+  }
   close(slow);
 }
 
