@@ -61,6 +61,7 @@ MAY_INCLUDE = {
     "services/bench/rounds": BENCHMARK,
     "services/bench/record": BENCHMARK,
     "services/bench/agreement": BENCHMARK,
+    "services/bench/tune": BENCHMARK + ["scheduler/policy"],
     "services/cell": ["common", "proto", "scheduler/policy", "scheduler/core", "workers", "services"],
     "services/cli": ["common", "proto", "scheduler/policy", "scheduler/core", "workers", "services"],
     "tools": ["common", "proto", "scheduler", "workers", "services", "tools"],

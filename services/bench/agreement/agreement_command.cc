@@ -12,93 +12,28 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "services/bench/agreement/agreement_report.h"
+#include "services/bench/agreement/measured_models.h"
 #include "services/bench/options/list_options.h"
 #include "services/bench/progress.h"
-#include "services/bench/prompt_file.h"
 #include "services/bench/result_line.h"
 #include "services/cell/models/load_format.h"
-#include "services/cell/role_options.h"
 #include "services/cell/signals.h"
-#include "services/gateway/model_text.h"
-#include "services/worker/model_worker.h"
 #include "workers/measure/agreement.h"
-#include "workers/measure/twin_calibration.h"
 
 namespace mirrorsd::bench {
 namespace {
 
 constexpr char kProgram[] = "mirrorsd bench agreement";
-constexpr int32_t kBatch = 16;
 constexpr int64_t kMaxTokens = 100'000;
 
-struct Models {
-  worker::LoadedModel target;
-  worker::LoadedModel draft;
-  gateway::ModelText text;
-  std::optional<engine::TwinSpec> twin;
-};
-
-absl::StatusOr<Models> Load(const config::Options& options, int32_t max_tokens) {
-  Models models;
-  models.twin = cell::TwinOf(options);
-  auto load = [&](bool of_draft) {
-    engine::EngineOptions engine = cell::EngineOptions(options, of_draft);
-    engine.num_threads = static_cast<int32_t>(options.Integer("threads"));
-    engine.max_logits_rows = kBatch;
-    return worker::LoadModel(std::move(engine));
-  };
-  auto target = load(false);
-  if (!target.ok()) return target.status();
-  models.target = *std::move(target);
-  auto draft = load(true);
-  if (!draft.ok()) return draft.status();
-  models.draft = *std::move(draft);
-  if (models.target.vocabulary_fingerprint != models.draft.vocabulary_fingerprint) {
-    return cell::UsageError("--draft-model", "has another vocabulary than the target");
-  }
-  if (max_tokens >= models.target.engine->info().context_length) {
-    return cell::UsageError("--max-tokens",
-                            absl::StrCat("does not fit the context of ",
-                                         models.target.engine->info().context_length, " tokens"));
-  }
-  auto text = gateway::LoadModelText(worker::TextOf(cell::EngineOptions(options, /*of_draft=*/false)), "");
-  if (!text.ok()) return text.status();
-  models.text = *std::move(text);
-  return models;
-}
-
-// Those of the file; of a twin without a file random tokens.
-absl::StatusOr<std::vector<measure::MeasuredPrompt>> Prompts(const config::Options& options,
-                                                             const Models& models) {
-  std::string path = options.Text("prompts");
-  if (path.empty() && models.twin.has_value()) {
-    measure::CalibrationOptions like;
-    return measure::RandomPrompts(models.twin->seed, like.num_prompts, like.prompt_tokens,
-                                  models.target.engine->info().vocabulary_size, measure::kBenchSet);
-  }
-  if (path.empty()) path = options.Text("model") + "/held_out_prompts.jsonl";
-  auto read = ReadPromptFile(path);
-  if (!read.ok()) return read.status();
-  std::vector<measure::MeasuredPrompt> prompts;
-  for (const Prompt& prompt : *read) {
-    const auto ids = prompt.IsChat()
-                         ? gateway::EncodeChat(models.text, {{.role = "user", .content = prompt.text}}, "",
-                                               /*add_generation_prompt=*/true)
-                         : models.text.tokenizer->Encode(prompt.text, /*add_special_tokens=*/true, "turns[0]");
-    if (!ids.ok()) return ids.status();
-    prompts.push_back({prompt.category, *ids});
-  }
-  return prompts;
-}
-
-absl::StatusOr<AgreementRun> Measure(const config::Options& options, const Models& models,
+absl::StatusOr<AgreementRun> Measure(const config::Options& options, const MeasuredModels& models,
                                      const std::vector<measure::MeasuredPrompt>& prompts,
                                      const AgreementSetting& setting, double temperature) {
   measure::AgreementOptions agreement;
   agreement.temperature = static_cast<float>(temperature);
   agreement.max_tokens = static_cast<int32_t>(options.OptionalInteger("max-tokens").value_or(64));
   agreement.window = setting.window;
-  agreement.batch = kBatch;
+  agreement.batch = kMeasuredBatch;
   agreement.end_token_ids = models.text.generation.end_token_ids;
   if (options.Has("seed") && !absl::SimpleAtoi(options.Text("seed"), &agreement.seed)) {
     return cell::UsageError(options.Place("seed"), "is not a whole number (limit: 0 to 2^64-1)");
@@ -142,9 +77,9 @@ absl::Status Run(const config::Options& options) {
   if (max_tokens < 1 || max_tokens > kMaxTokens) {
     return cell::UsageError(options.Place("max-tokens"), absl::StrCat("is not 1 to ", kMaxTokens));
   }
-  auto models = Load(options, static_cast<int32_t>(max_tokens));
+  auto models = LoadMeasured(options, static_cast<int32_t>(max_tokens));
   if (!models.ok()) return models.status();
-  const auto prompts = Prompts(options, *models);
+  const auto prompts = MeasuredPrompts(options, *models);
   if (!prompts.ok()) return prompts.status();
   AgreementSetting setting;
   setting.synthetic = models->twin.has_value();
