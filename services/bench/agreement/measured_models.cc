@@ -6,9 +6,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "services/bench/prompt_file.h"
+#include "services/cell/exit_code.h"
 #include "services/cell/models/load_format.h"
 #include "services/cell/role_options.h"
-#include "services/cell/signals.h"
 #include "workers/measure/twin_calibration.h"
 
 namespace mirrorsd::bench {

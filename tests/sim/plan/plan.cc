@@ -37,19 +37,18 @@ void PlanConfig(Random* random, Plan* plan) {
   plan->repeat_one_in = random->OneIn(2) ? 20 : 0;
   plan->two_numerics = random->OneIn(3);
   plan->joins_steps = random->OneIn(2);
-  // Mirror rounds, where the table of policies has them: for all by default, for some, or for none.
+  // Mirror rounds for all by default in half of the cells, two cohorts in some; elsewhere for who asks.
   Random mirror(plan->seed, 91);
-  const bool has_mirror = std::any_of(
-      config.policies.begin(), config.policies.end(),
-      [](const SpeculationPolicy& policy) { return policy.mode == SpeculationMode::kMirror; });
-  if (has_mirror && !mirror.OneIn(3)) config.speculation = SpeculationMode::kMirror;
+  const int64_t mode = mirror.Uniform(1, 6);
+  if (mode <= 3) config.speculation = SpeculationMode::kMirror;
+  if (mode == 4) config.speculation = SpeculationMode::kTwoCohorts;
   config.branch_top_k = static_cast<int32_t>(mirror.Uniform(1, 8));
   config.branch_budget = static_cast<int32_t>(mirror.OneIn(3) ? mirror.Uniform(0, 6) : mirror.Uniform(6, 64));
   config.miss_fallback = static_cast<MissFallback>(mirror.Uniform(0, 2));
   plan->exit_recall = static_cast<int32_t>(mirror.Uniform(0, 100));
   plan->exit_mute = mirror.OneIn(2) ? static_cast<int32_t>(mirror.Uniform(1, 10)) : 0;
   plan->gives_up_one_in = mirror.OneIn(2) ? static_cast<int32_t>(mirror.Uniform(2, 20)) : 0;
-  plan->mixes_modes = has_mirror && mirror.OneIn(2);
+  plan->mixes_modes = mirror.OneIn(2);
 }
 
 PlannedWorker PlanWorker(Random* random, WorkerRole role, int index, const Plan& plan) {
@@ -75,7 +74,9 @@ PlannedClient PlanClient(Random* random, const Plan& plan) {
   client.seed = random->Next();
   if (plan.mixes_modes) {
     Random mode(client.seed, 92);
-    client.mode = mode.OneIn(2) ? SpeculationMode::kMirror : SpeculationMode::kSerial;
+    client.mode = mode.OneIn(2)   ? SpeculationMode::kMirror
+                  : mode.OneIn(2) ? SpeculationMode::kSerial
+                                  : SpeculationMode::kTwoCohorts;
   }
   client.at = random->OneIn(2) ? Millis(random, 5, 400) : Millis(random, 5, 8000);
   client.prompt_length =
