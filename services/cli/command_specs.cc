@@ -70,6 +70,18 @@ constexpr config::CommandSpec kSpecs[] = {
               "work, arrows from an exit head over the rollout to the round that began with its tokens. The life\n"
               "is repeated for it; a ring of last events cannot be (mirrorsd-replay tells its stories). Workers\n"
               "tell how long a phase took: it is drawn to end when the worker's message came in."},
+    {.program = config::kTune,
+     .command_line = "mirrorsd tune",
+     .summary = "Measures a pair of models and says which early exit and how many candidates to use.",
+     .usage = "(--model DIR --draft-model DIR | --load-format twin:SHAPE) [options]",
+     .notes = "Example:\n"
+              "  mirrorsd tune --model models/demo-target --draft-model models/demo-draft --batches 1,4\n\n"
+              "For every layer that the early exit may stand behind: what the layers before and after it and\n"
+              "its head take on this machine, and how often the target's token is among the exit's K best,\n"
+              "given the target's own text. From these, by the latency law, the length of a mirror round, its\n"
+              "hits and tokens, and the flags of the layer and K that are predicted to be fastest, beside\n"
+              "plain and serial decoding. Predictions: bench rounds measures. Both models are timed alone, one\n"
+              "after the other, so a draft that shares the target's cores looks faster than it will be."},
     {.program = config::kBenchAgreement,
      .command_line = "mirrorsd bench agreement",
      .summary = "Measures how far a draft and an early exit go with the target, apart from any serving.",

@@ -9,6 +9,7 @@
 #include "services/bench/engine/engine_command.h"
 #include "services/bench/record/record_command.h"
 #include "services/bench/rounds/rounds_command.h"
+#include "services/bench/tune/tune_command.h"
 #include "services/cell/models/load_format.h"
 #include "services/cell/process_start.h"
 #include "services/cell/role_options.h"
@@ -31,6 +32,7 @@ constexpr struct {
     {"doctor", config::kDoctor, RunDoctor},
     {"make-twin", config::kMakeTwin, RunMakeTwin},
     {"trace", config::kTrace, RunTrace},
+    {"tune", config::kTune, bench::RunTune},
     {"bench agreement", config::kBenchAgreement, bench::RunBenchAgreement},
     {"bench rounds", config::kBenchRounds, bench::RunBenchRounds},
     {"bench record", config::kBenchRecord, bench::RunBenchRecord},

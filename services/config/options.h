@@ -34,6 +34,7 @@ enum Program : uint32_t {
   kBenchAgreement = 1u << 11,
   kBenchRecord = 1u << 12,
   kMakeTwin = 1u << 13,
+  kTune = 1u << 14,
   kTrace = 1u << 15,
 };
 inline constexpr uint32_t kEveryProgram = ~0u;

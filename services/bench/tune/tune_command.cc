@@ -84,7 +84,9 @@ absl::Status Run(const config::Options& options) {
   if (!batches.ok()) return batches.status();
   TuneSetting setting;
   setting.window = static_cast<int32_t>(options.OptionalInteger("num-speculative-tokens").value_or(4));
-  setting.branch_budget = static_cast<int32_t>(options.Integer("branch-budget"));
+  if (options.Takes("branch-budget")) {
+    setting.branch_budget = static_cast<int32_t>(options.Integer("branch-budget"));
+  }
   if (setting.window < 1) return cell::UsageError(options.Place("num-speculative-tokens"), "is below 1");
   const int32_t most = *std::max_element(batches->begin(), batches->end());
   auto models = LoadMeasured(options, max_tokens, most * (setting.window + 1));

@@ -21,8 +21,9 @@ std::string Flags(const Prediction& best) {
 void AppendTable(const TuneSetting& setting, const TuneRun& run, std::string* out) {
   absl::StrAppendFormat(out, "\ntemperature %g: agreement of the draft %.1f %%\n\n", run.temperature,
                         100 * run.exits.front().agreement);
-  absl::StrAppend(out, "| exit layer | prefix ms | exit head ms | suffix ms | recall@1 % | @4 % | @8 % | given a reject @1 % "
-                       "| @4 % | @8 % | best K | depth in time | hits % | round ms | tokens a round | tokens/s |\n"
+  absl::StrAppend(out, "| exit layer | prefix ms | exit head ms | suffix ms | recall@1 % | @4 % | @8 % "
+                       "| given a reject @1 % | @4 % | @8 % | best K | depth in time | hits % | round ms "
+                       "| tokens a round | tokens/s |\n"
                        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
   for (const ExitLayer& exit : run.exits) {
     const Prediction best = BestOf(setting, exit);
@@ -41,7 +42,8 @@ void AppendAdvice(const TuneSetting& setting, const TuneRun& run, std::string* o
   const double plain = PlainSpeed(setting);
   const double serial = SerialSpeed(setting, run.exits.front());
   absl::StrAppendFormat(out,
-                        "\npredicted tokens/s of one sequence at batch %d, window %d: plain %.1f, serial %.1f, mirror %.1f\n",
+                        "\npredicted tokens/s of one sequence at batch %d, window %d: plain %.1f, serial %.1f, "
+                        "mirror %.1f\n",
                         setting.batch, setting.window, plain, serial, best.speed);
   absl::StrAppend(out, "for mirror rounds: ", Flags(best), "\n");
   if (best.speed >= plain && best.speed >= serial) return;
@@ -53,7 +55,8 @@ void AppendAdvice(const TuneSetting& setting, const TuneRun& run, std::string* o
 
 std::string TuneTables(const std::string& label, const TuneSetting& setting, const std::vector<TuneRun>& runs) {
   std::string out = absl::StrFormat(
-      "%s\na depth of the draft: %.3f ms, %.3f ms for each further row; assumed: relay %.0f us, between rounds %.0f us\n",
+      "%s\na depth of the draft: %.3f ms, %.3f ms for each further row; assumed: relay %.0f us, between rounds "
+      "%.0f us\n",
       label, static_cast<double>(setting.draft_step.base_ns) * 1e-6,
       static_cast<double>(setting.draft_step.per_row_ns) * 1e-6, absl::ToDoubleMicroseconds(setting.relay),
       absl::ToDoubleMicroseconds(setting.done));
