@@ -12,7 +12,10 @@ namespace {
 // The value of label `name` in "a=\"1\",b=\"2\"".
 std::string Label(std::string_view labels, std::string_view name) {
   const std::string key = std::string(name) + "=\"";
-  const size_t at = labels.find(key);
+  size_t at = labels.find(key);  // role="..." has le=" in it
+  while (at != std::string_view::npos && at > 0 && labels[at - 1] != '{' && labels[at - 1] != ',') {
+    at = labels.find(key, at + 1);
+  }
   if (at == std::string_view::npos) return "";
   const size_t begin = at + key.size();
   return std::string(labels.substr(begin, labels.find('"', begin) - begin));

@@ -56,10 +56,9 @@ TEST(MetricsReading, DifferencesAndSumsUndoEachOther) {
 }
 
 TEST(MetricsReading, RelayQuantilesAreLinearWithinABucket) {
-  const MetricsReading reading = ReadMetrics("mirrorsd_early_exit_relay_seconds_bucket{le=\"0.0001\"} 0\n"
-                                             "mirrorsd_early_exit_relay_seconds_bucket{le=\"0.0002\"} 50\n"
-                                             "mirrorsd_early_exit_relay_seconds_bucket{le=\"0.0003\"} 99\n"
-                                             "mirrorsd_early_exit_relay_seconds_bucket{le=\"+Inf\"} 100\n");
+  const std::string name = "mirrorsd_early_exit_relay_seconds_bucket{role=\"scheduler\",le=";
+  const MetricsReading reading = ReadMetrics(name + "\"0.0001\"} 0\n" + name + "\"0.0002\"} 50\n" + name +
+                                             "\"0.0003\"} 99\n" + name + "\"+Inf\"} 100\n");
   EXPECT_DOUBLE_EQ(*reading.RelayQuantile(0.5), 0.0002);
   EXPECT_DOUBLE_EQ(*reading.RelayQuantile(0.25), 0.00015);
   EXPECT_DOUBLE_EQ(*reading.RelayQuantile(0.99), 0.0003);
