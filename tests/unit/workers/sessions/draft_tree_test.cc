@@ -395,7 +395,7 @@ TEST(BringHome, WithoutRoomForgetsWhatIsInTheWay) {
   EXPECT_TRUE(tree.AddRoot({.num_accepted = 0, .token = 5}, 3, 0));
   const NodeId root = tree.branches()[0].tip;
   tree.tokens().SetPlace(root, 8);
-  const HomeComing coming = BringHome(&tree, 8, {{9}}, 10);
+  const HomeComing coming = BringHome(&tree, 8, {9}, 10);
   EXPECT_EQ(coming.num_home, 1);
   EXPECT_EQ(coming.moves, (std::vector<PlaceMove>{{9, 8}}));
   EXPECT_EQ(tree.tokens()[root].place, kNoPlace);
