@@ -58,11 +58,13 @@ bool Machine::CanBranch(const Sequence& sequence) const {
   }
   const HypothesisTree& tree = draft.tree;
   if (tree.round_id == 0) return true;
+  // Now and then even one that says nothing: roots by own rank may have been dropped without a word.
+  if (now_ - tree.asked_at >= config_.max_draft_wait) return true;
   // A late draft is asked again only when it has answered: its queue does not grow.
   if (draft.worker->late) return tree.num_answered > 0;
-  // Rounds may be far shorter than the time after which a draft is late: until then, one that says nothing is asked
-  // a few times, and then now and then.
-  return tree.heard || tree.num_silent < kMaxSilentTrees || now_ - tree.asked_at >= config_.max_draft_wait;
+  // Rounds may be far shorter than the time after which a draft is late: until then, one that says nothing is
+  // asked a few times.
+  return tree.heard || tree.num_silent < kMaxSilentTrees;
 }
 
 // P1: a round has started, and the drafts begin with what they think likely themselves.

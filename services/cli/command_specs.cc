@@ -45,8 +45,7 @@ constexpr config::CommandSpec kSpecs[] = {
      .command_line = "mirrorsd make-twin",
      .summary = "Makes a synthetic target and its draft of any shape, for measuring.",
      .usage = "--shape SHAPE [--out DIR] [--draft-out DIR] [--gguf FILE] [--twin-json FILE] [options]",
-     .notes = "Shapes: micro, small, 0.5b, 1.5b, llama-3.1-8b, llama-3.3-70b. Listed, but refused until the\n"
-              "engine can run their architectures: qwen3-14b, qwen3-32b, opt-66b.\n\n"
+     .notes = "Shapes: micro, small, 0.5b, 1.5b, llama-3.1-8b, llama-3.3-70b, qwen3-14b, qwen3-32b, opt-66b.\n\n"
               "Examples:\n"
               "  mirrorsd make-twin --shape small --agreement 0.7 --exit-recall 0.85 --twin-json a.json\n"
               "  mirrorsd generate --load-format twin:a.json --prompt Hello --max-tokens 32\n"

@@ -1,5 +1,5 @@
 // The engine against a reference (transformers, float32 arithmetic on the weights as stored):
-// logits, exit logits and greedy continuations of every Llama folder on every backend of this
+// logits, exit logits and greedy continuations of every folder on every backend of this
 // build; and that the way a token was computed (prefill at once, in chunks, alone, in a window with
 // wrong tokens around it) does not show in a single bit.
 //
@@ -34,7 +34,9 @@ namespace mirrorsd::engine {
 namespace {
 
 constexpr const char* kFolders[] = {"llama3-gqa-tied-bf16", "llama2-mha-f32",
-                                    "llama-sharded-f16-headdim"};
+                                    "llama-sharded-f16-headdim", "mistral-window-bf16",
+                                    "qwen2-bias-f32",       "qwen3-qknorm-bf16",
+                                    "opt-relu-f32"};
 
 struct Prompt {
   std::vector<TokenId> ids, greedy_ids;

@@ -4,6 +4,10 @@
 #include "absl/strings/str_join.h"
 #include "common/error.h"
 #include "workers/engine/model/families/llama.h"
+#include "workers/engine/model/families/mistral.h"
+#include "workers/engine/model/families/opt.h"
+#include "workers/engine/model/families/qwen2.h"
+#include "workers/engine/model/families/qwen3.h"
 #include "workers/engine/model/loader/strict_json.h"
 
 namespace mirrorsd::engine {
@@ -14,6 +18,10 @@ using nlohmann::json;
 // Architecture, model_type, how to read the config, which tensors.
 constexpr Family kFamilies[] = {
     {"LlamaForCausalLM", "llama", &ReadLlamaConfig, &ListLlamaTensors},
+    {"MistralForCausalLM", "mistral", &ReadMistralConfig, &ListLlamaTensors},
+    {"Qwen2ForCausalLM", "qwen2", &ReadQwen2Config, &ListLlamaTensors},
+    {"Qwen3ForCausalLM", "qwen3", &ReadQwen3Config, &ListLlamaTensors},
+    {"OPTForCausalLM", "opt", &ReadOptConfig, &ListOptTensors},
 };
 
 absl::Status Unsupported(absl::string_view path, absl::string_view what) {

@@ -53,6 +53,12 @@ std::vector<TensorSpec> ListLlamaTensors(const ModelConfig& config) {
     linear(Role::kQuery, Role::kQueryBias, block.qkv_bias, "self_attn.q_proj", query, hidden);
     linear(Role::kKey, Role::kKeyBias, block.qkv_bias, "self_attn.k_proj", key, hidden);
     linear(Role::kValue, Role::kValueBias, block.qkv_bias, "self_attn.v_proj", key, hidden);
+    if (block.qk_norm) {
+      specs.push_back({Role::kQueryNorm, layer, absl::StrCat(prefix, "self_attn.q_norm.weight"),
+                       {config.head_dim}});
+      specs.push_back({Role::kKeyNorm, layer, absl::StrCat(prefix, "self_attn.k_norm.weight"),
+                       {config.head_dim}});
+    }
     linear(Role::kOutput, Role::kOutputBias, block.output_bias, "self_attn.o_proj", hidden, query);
     norm(Role::kMlpNorm, "post_attention_layernorm");
     linear(Role::kGate, Role::kGateBias, block.mlp_bias, "mlp.gate_proj", inner, hidden);

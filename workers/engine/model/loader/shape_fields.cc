@@ -15,13 +15,13 @@ constexpr int32_t kMaxPositions = 1 << 24;
 
 }  // namespace
 
-void ReadShape(ConfigFields* fields, ModelConfig* config) {
+void ReadShape(ConfigFields* fields, ModelConfig* config, const char* intermediate_size) {
   config->hidden_size = fields->Int("hidden_size", 1, kMaxHidden);
   config->num_layers = fields->Int("num_hidden_layers", 1, kMaxLayers);
   config->early_exit_layer = fields->IntOr("early_exit_layer", 0, 0, config->num_layers);
   config->num_heads = fields->Int("num_attention_heads", 1, kMaxHeads);
   config->num_kv_heads = fields->IntOr("num_key_value_heads", config->num_heads, 1, config->num_heads);
-  config->intermediate_size = fields->Int("intermediate_size", 1, kMaxInner);
+  config->intermediate_size = fields->Int(intermediate_size, 1, kMaxInner);
   config->vocabulary_size = fields->Int("vocab_size", 1, kMaxVocabulary);
   config->max_positions = fields->IntOr("max_position_embeddings", 2048, 1, kMaxPositions);
   if (config->num_heads % config->num_kv_heads != 0) {

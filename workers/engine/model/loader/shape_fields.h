@@ -9,6 +9,7 @@ namespace mirrorsd::engine {
 
 // head_dim is its own field or hidden_size / num_attention_heads; num_key_value_heads is its own or
 // num_attention_heads. What is wrong is recorded in `fields`.
-void ReadShape(ConfigFields* fields, ModelConfig* config);
+void ReadShape(ConfigFields* fields, ModelConfig* config,
+               const char* intermediate_size = "intermediate_size");
 
 }  // namespace mirrorsd::engine
